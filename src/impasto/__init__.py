@@ -1,0 +1,1 @@
+"""impasto paints a photograph in the manner of a painting, by optimisation."""

@@ -1,0 +1,55 @@
+"""What can be chosen by name, each with one line of help: commands and presets. No torch.
+
+A preset is a set of recipe fields; what it does not name keeps the default.
+"""
+
+from typing import NamedTuple
+
+__all__ = ["COMMANDS", "PRESETS", "Preset"]
+
+COMMANDS: dict[str, str] = {
+    "transfer": "paint a photograph in the manner of one or several paintings",
+    "texture": "style reconstruction: a painting's manner without a photograph",
+    "reconstruct": "content reconstruction: what the content layers keep of a photograph",
+    "measure": "losses of a finished picture under a recipe",
+    "demo": "stylise a built-in photograph with a built-in painting",
+    "samples": "write the built-in pictures into a folder",
+    "weights": "list, verify and fetch VGG-19 weights",
+    "info": "machine, versions, precision and weights",
+}
+
+
+class Preset(NamedTuple):
+    """A named recipe: its line of help and the fields it sets."""
+
+    help: str
+    fields: dict[str, object]
+
+
+_REPORT: dict[str, object] = {
+    "weighting": "report",
+    "alpha": 1e-3,
+    "beta": 1.0,
+    "tv": 0.0,
+    "pooling": "average",
+    "padding": "zeros",
+    "init": "noise",
+    "patience": 0,
+    "iterations": 1000,
+}
+
+PRESETS: dict[str, Preset] = {
+    "default": Preset("what we find best to look at", {}),
+    "draft": Preset(
+        "a first look in well under a minute: 256 px, 40 iterations",
+        {"size": 256, "iterations": 40},
+    ),
+    "report": Preset(
+        "exactly the report: equations 1 to 5, white noise, Adam 0.02, 1000 iterations",
+        {**_REPORT, "optimizer": "adam", "learning_rate": 0.02},
+    ),
+    "gatys": Preset(
+        "the report's equations with L-BFGS, as Gatys et al. descend",
+        {**_REPORT, "optimizer": "lbfgs"},
+    ),
+}

@@ -1,0 +1,129 @@
+"""Pictures on disk and in memory.
+
+In memory a picture is ``[3, H, W]``, float32, sRGB in 0..1, everywhere in this project. The two
+functions here are the only ones that read a user's picture or write one.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from impasto.errors import InputError
+from impasto.files import atomic_write
+from impasto.schedule import check_sides
+
+__all__ = ["READABLE", "WRITABLE", "check_suffix", "read", "to_8_bit", "write"]
+
+READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
+"""The formats that are read; a file's first bytes decide, not its name."""
+
+WRITABLE: dict[str, tuple[str, dict[str, object]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+    ".webp": ("WEBP", {"quality": 95}),
+    ".tif": ("TIFF", {"compression": "tiff_deflate"}),
+    ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
+}
+"""The formats that are written, by suffix."""
+
+MOST_PIXELS = 150_000_000
+
+
+def read(path: Path | str) -> Tensor:
+    """Return a picture file as ``[3, H, W]`` float32 in 0..1, turned as its EXIF orientation says.
+
+    Of a file with several frames the first is read. Transparent parts are laid over white; 16-bit
+    greys keep their depth, other pictures are read at 8 bits.
+
+    Raises:
+        InputError: no such file, not a picture, damaged, or of a size that cannot be used.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a picture file")
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a picture file")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file; give a picture file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata does not concern the pixels
+            with Image.open(path, formats=READABLE) as image:
+                _check(image, path)
+                image.load()
+                array = _to_rgb(ImageOps.exif_transpose(image))
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise InputError(f"{path} is not a picture; readable are {', '.join(READABLE)}") from None
+    except Exception as error:  # noqa: BLE001 (a damaged file may raise anything)
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read, it seems damaged: {what}") from None
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def _check(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            f"{path} has {width}x{height} pixels, over {MOST_PIXELS // 10**6} megapixels; shrink it"
+        )
+    check_sides(height, width, str(path), smallest=1)
+
+
+def _to_rgb(image: Image.Image) -> "numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float32]]":
+    """Return ``[H, W, 3]`` in 0..1 of an image in any of Pillow's modes."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        # Pillow's own conversion of deep greys turns every value over 255 white.
+        grey = numpy.asarray(image, dtype=numpy.float32)
+        if image.mode != "F":
+            grey = grey / 65535
+        return numpy.repeat(grey.clip(0, 1)[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return numpy.asarray(image.convert("RGB"), dtype=numpy.float32) / 255
+
+
+def to_8_bit(picture: Tensor) -> Tensor:
+    """Return a picture as its 8-bit file will have it, ``[H, W, 3]`` uint8.
+
+    Example:
+        >>> to_8_bit(torch.full((3, 1, 1), 0.5)).flatten().tolist()
+        [128, 128, 128]
+    """
+    levels = (picture.detach().cpu().double().clamp(0, 1) * 255).round()
+    return levels.to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name whose suffix is no format that can be written.
+
+    Raises:
+        InputError: the suffix is unknown.
+    """
+    if path.suffix.lower() not in WRITABLE:
+        known = " ".join(WRITABLE)
+        raise InputError(f"cannot write {path.name!r}: its suffix must be one of {known}")
+
+
+def write(picture: Tensor, path: Path | str) -> None:
+    """Write a picture ``[3, H, W]`` in 0..1 as an 8-bit file, whole or not at all.
+
+    Raises:
+        InputError: the suffix is no known format, or the folder cannot be written to.
+    """
+    path = Path(path)
+    check_suffix(path)
+    kind, options = WRITABLE[path.suffix.lower()]
+    image = Image.fromarray(to_8_bit(picture).numpy())
+    try:
+        with atomic_write(path) as file:
+            image.save(file, kind, **options)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,44 @@
+"""Numbers for one finished picture."""
+
+import torch
+from torch import Tensor
+
+from impasto import devices, schedule, weights
+from impasto.errors import InputError
+from impasto.events import Losses
+from impasto.objective import Objective
+from impasto.recipe import Recipe
+from impasto.vgg import VGG19
+
+__all__ = ["losses"]
+
+_ASPECT_TOLERANCE = 0.02
+
+
+def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Tensor) -> Losses:
+    """Return a picture's losses under a recipe: in float32, at the picture's own size.
+
+    Content and styles ``[3, H, W]`` are brought to the picture's long side. The content may differ
+    in aspect by rounding only, for a picture of any tool to be judged by the same ruler.
+
+    Raises:
+        InputError: picture and content are not of one aspect, or too small.
+    """
+    _, height, width = picture.shape
+    schedule.check_sides(height, width, "the picture")
+    device = devices.choose_device(recipe.device)
+    parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
+    network = VGG19(parameters, recipe.pooling, recipe.padding, torch.float32, device)
+    if content is not None:
+        aspect = content.shape[2] / content.shape[1]
+        if abs(width / height / aspect - 1) > _ASPECT_TOLERANCE:
+            raise InputError(
+                f"the picture ({width}x{height}) and the content "
+                f"({content.shape[2]}x{content.shape[1]}) differ in aspect; "
+                "measure a picture against the photograph it was made from"
+            )
+        content = schedule.resize(content, (height, width)).to(device)
+    brought = [schedule.fit(style, max(height, width)).to(device) for style in styles]
+    for style in brought:
+        schedule.check_sides(style.shape[1], style.shape[2], "a style")
+    return Objective(recipe, network, content, brought).losses(picture.to(device))

@@ -1,0 +1,143 @@
+"""The objective: how far a picture is from the content and the style; value and gradient."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from impasto import losses
+from impasto.events import Losses
+from impasto.recipe import Recipe
+from impasto.summaries import as_matrix, gram
+from impasto.vgg import VGG19
+
+__all__ = ["Evaluation", "Objective"]
+
+_FLAT = 1e-4
+"""A target with less than this share of white noise's energy counts as flat: see `_floor`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The losses of a picture and the gradient of their total, ``[3, H, W]``."""
+
+    losses: Losses
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class _Term:
+    """One layer's target, and the factor its squared distance is multiplied with."""
+
+    target: Tensor
+    scale: float
+
+
+class Objective:
+    """Equation 5, alpha L_content + beta L_style + tv TV, held against its targets.
+
+    Both losses are squared distances; the two weightings differ in the factor alone:
+
+        report    content 1/2,          style 1/(4 N^2)   (equations 1 and 3)
+        balanced  content 1 / ||P||^2,  style 1 / ||A||^2 (each relative to its own target)
+
+    Departure from equation 3: Gram matrices are divided by their own M, so that the style may have
+    another size than the content; the two are identical when sizes agree.
+
+    Without a content picture there is no content loss, without styles no style loss.
+    """
+
+    def __init__(
+        self, recipe: Recipe, network: VGG19, content: Tensor | None, styles: Sequence[Tensor]
+    ) -> None:
+        """Take the targets from the content ``[3, H, W]`` and the styles, each of its own size."""
+        self.recipe = recipe
+        self.network = network
+        self.content: dict[str, _Term] = {}
+        self.style: dict[str, _Term] = {}
+        with torch.no_grad():
+            if content is not None and recipe.alpha > 0:
+                self._aim_at_content(content)
+            if styles and recipe.beta > 0:
+                self._aim_at_styles(styles)
+
+    def _aim_at_content(self, content: Tensor) -> None:
+        layers = self.recipe.content_layers
+        for name, target in self.network(content, layers).items():
+            scale = 0.5
+            if self.recipe.weighting == "balanced":
+                energy = losses.squared_distance(target, torch.zeros_like(target)).item()
+                floor = self._floor(name, content)[0] * as_matrix(target).shape[1]
+                scale = 1 / max(energy, floor)
+            self.content[name] = _Term(target, scale / len(layers))
+
+    def _aim_at_styles(self, styles: Sequence[Tensor]) -> None:
+        layers = self.recipe.style_layers
+        targets: dict[str, Tensor] = {}
+        shares = self.recipe.weight_of_styles(len(styles))
+        for picture, share in zip(styles, shares, strict=True):
+            for name, features in self.network(picture, layers).items():
+                part = share * losses.exact(_mean_gram(features))
+                targets[name] = targets[name] + part if name in targets else part
+        for name, target in targets.items():
+            scale = 1 / (4 * target.shape[0] ** 2)
+            if self.recipe.weighting == "balanced":
+                energy = target.square().sum().item()
+                scale = 1 / max(energy, self._floor(name, styles[0])[1])
+            self.style[name] = _Term(target, scale)
+
+    def _floor(self, name: str, like: Tensor) -> tuple[float, float]:
+        """Return the least energy per position, and of a Gram matrix, to divide by.
+
+        A flat picture may leave a layer silent; relative to nothing, every error is infinite. The
+        yardstick is the same network's response to white noise, so it fits any weights and pooling.
+        """
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(3, 64, 64, generator=generator).to(like)
+        matrix = _mean_gram(self.network(noise, (name,))[name])
+        energy = losses.exact(matrix)
+        return _FLAT * energy.trace().item(), _FLAT**2 * energy.square().sum().item()
+
+    def __call__(self, picture: Tensor) -> Evaluation:
+        """Return losses and gradient at a picture ``[3, H, W]`` in 0..1."""
+        picture = picture.detach().requires_grad_()
+        value, found = self._losses(picture)
+        (gradient,) = torch.autograd.grad(value, picture)
+        return Evaluation(found, gradient)
+
+    @torch.no_grad()
+    def losses(self, picture: Tensor) -> Losses:
+        """Return the losses alone, in a third of the time."""
+        return self._losses(picture)[1]
+
+    def _losses(self, picture: Tensor) -> tuple[Tensor, Losses]:
+        recipe = self.recipe
+        features = self.network(picture, (*self.content, *self.style))
+        zero = losses.exact(picture.new_zeros(()))
+        content = {
+            name: losses.exact(losses.squared_distance(features[name], term.target)) * term.scale
+            for name, term in self.content.items()
+        }
+        style = {
+            name: losses.gram_distance(_mean_gram(features[name]), term.target) * term.scale
+            for name, term in self.style.items()
+        }
+        content_loss = sum(content.values(), zero)
+        style_loss = losses.style_loss(style, recipe.weight_of_layer) if style else zero
+        total = losses.total_loss(content_loss, style_loss, recipe.alpha, recipe.beta)
+        tv = losses.exact(losses.total_variation(picture)) if recipe.tv else zero
+        total = total + recipe.tv * tv
+        found = Losses(
+            total=total.item(),
+            content=content_loss.item(),
+            style=style_loss.item(),
+            tv=tv.item(),
+            content_layers={name: loss.item() for name, loss in content.items()},
+            style_layers={name: loss.item() for name, loss in style.items()},
+        )
+        return total, found
+
+
+def _mean_gram(features: Tensor) -> Tensor:
+    return gram(features) / as_matrix(features).shape[1]

@@ -1,0 +1,348 @@
+"""The descent: pixels that move inside the box 0..1, one optimiser step at a time.
+
+An optimiser stands at a picture and takes steps; its state serialises to tensors and JSON scalars,
+and a descent continued from it goes on bit for bit (on the CPU).
+"""
+
+import copy
+import math
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from impasto.errors import RunError
+from impasto.events import Step
+from impasto.objective import Evaluation
+from impasto.recipe import Recipe
+
+__all__ = ["OPTIMIZERS", "Outcome", "descend"]
+
+Evaluate = Callable[[Tensor], Evaluation]
+
+_FIRST_MOVE = 0.02
+"""How far L-BFGS moves the mean pixel in its first step, of the range 0..1.
+
+Without curvature yet, torch's first step is 1 / ||g||_1 long: below what bf16 features can see, and
+eight evaluations of line search short of a useful one."""
+
+_LINE_SEARCH = 25
+"""The most evaluations that one line search may take."""
+
+_PLATEAU = 0.01
+"""A plateau is a fall of the total by less than this share."""
+
+_HALVINGS = 3
+
+
+class NotFiniteError(Exception):
+    """An evaluation gave a loss or gradient that is not finite."""
+
+
+class StuckError(Exception):
+    """No step makes the loss smaller."""
+
+
+class Optimizer(Protocol):
+    """One optimiser over explicit state. Final: implementations share nothing.
+
+    ``picture`` is where it stands, ``found`` the evaluation there.
+    """
+
+    picture: Tensor
+    found: Evaluation
+
+    def step(self) -> None:
+        """Take one step."""
+
+    def back(self) -> None:
+        """Return to the last finite picture and halve the step."""
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of all that is needed to go on."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+
+class Adam:
+    """torch's Adam on the pixels themselves, clamped to 0..1 after every step.
+
+    Reference: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015). The step is
+    absolute: a rate of 0.02 moves a pixel by up to 0.02 of its range.
+    """
+
+    def __init__(self, recipe: Recipe, start: Tensor, evaluate: Evaluate) -> None:
+        """Stand at ``start``."""
+        self.evaluate = evaluate
+        self.picture = start.clone()
+        self.found = evaluate(self.picture)
+        self.pixels = start.clone().requires_grad_()
+        # Balanced losses have gradients near 1e-7 per pixel, where the usual 1e-8 would bite.
+        self.adam = torch.optim.Adam(
+            [self.pixels], lr=recipe.learning_rate, betas=recipe.adam_betas, eps=1e-20
+        )
+
+    def step(self) -> None:
+        """Move against the gradient, then evaluate there."""
+        self.pixels.grad = self.found.gradient
+        self.adam.step()
+        with torch.no_grad():
+            self.pixels.clamp_(0, 1)
+        picture = self.pixels.detach().clone()
+        self.found = self.evaluate(picture)
+        self.picture = picture
+
+    def back(self) -> None:
+        """Return to the last finite picture and halve the learning rate."""
+        with torch.no_grad():
+            self.pixels.copy_(self.picture)
+        for group in self.adam.param_groups:
+            group["lr"] /= 2
+
+    def state(self) -> dict[str, Any]:
+        """Return the pixels and Adam's moments."""
+        return {"pixels": self.picture, "adam": copy.deepcopy(self.adam.state_dict())}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.picture = state["pixels"]
+        self.found = self.evaluate(self.picture)
+        with torch.no_grad():
+            self.pixels.copy_(self.picture)
+        self.adam.load_state_dict(copy.deepcopy(state["adam"]))
+
+
+class LBFGS:
+    """torch's L-BFGS with strong-Wolfe line search, on pixels x = sigmoid(z): inside 0..1 for any z.
+
+    Reference: Nocedal and Wright, "Numerical Optimization" (2006), chapters 3 and 7. The picture on
+    disk is what counts, and L-BFGS without a box walks far outside it.
+
+    Nothing is evaluated twice: torch asks for value and gradient at the point where the last line
+    search ended, which is among the points evaluated there. The value is divided by the start's, as
+    torch compares curvature with an absolute 1e-10.
+    """
+
+    _EDGE = 1 / 512
+    """Pixels start this far inside the box, half a grey level: at its wall the slope is zero."""
+
+    def __init__(self, recipe: Recipe, start: Tensor, evaluate: Evaluate) -> None:
+        """Stand at ``start``, brought inside the box."""
+        self.evaluate = evaluate
+        self.history = recipe.history
+        self.move = _FIRST_MOVE
+        self._stand_at(torch.logit(start.clamp(self._EDGE, 1 - self._EDGE)))
+        self.unit = abs(self.found.losses.total) or 1.0
+        self._restart()
+
+    def _stand_at(self, logits: Tensor) -> None:
+        self.tried: list[_Point] = []
+        self.here = self._point(logits)
+        self.picture, self.found = self.here.picture, self.here.found
+
+    def _restart(self) -> None:
+        """Forget the curvature; the next step is a scaled step along the gradient."""
+        self.logits = self.here.logits.clone().requires_grad_()
+        self.lbfgs = torch.optim.LBFGS(
+            [self.logits],
+            max_iter=1,
+            max_eval=_LINE_SEARCH + 1,
+            history_size=self.history,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=0,
+            tolerance_change=0,
+        )
+        self.fresh = True
+
+    def step(self) -> None:
+        """Search along L-BFGS's direction; forget the curvature where that finds nothing lower.
+
+        Raises:
+            StuckError: nor is anything lower found along the gradient.
+        """
+        for _ in range(2):
+            was_fresh = self.fresh
+            self._set_rate()
+            self.lbfgs.step(self._value)
+            end = self._point(self.logits.detach())
+            if end.found.losses.total < self.found.losses.total:
+                self.here, self.tried, self.fresh = end, [end], False
+                self.picture, self.found = end.picture, end.found
+                return
+            self._restart()
+            if was_fresh:
+                break
+        raise StuckError
+
+    def _set_rate(self) -> None:
+        """Set torch's rate: 1, but in a fresh start what moves the mean pixel by ``self.move``."""
+        (group,) = self.lbfgs.param_groups
+        group["lr"] = 1.0
+        slope = self.here.slope
+        gradient = slope * self.found.gradient / self.unit
+        per_unit = (slope * gradient).abs().mean().item()
+        if self.fresh and per_unit > 0:
+            # torch multiplies its first step by min(1, 1 / ||g||_1): undo that.
+            group["lr"] = self.move / per_unit * max(1.0, gradient.abs().sum().item())
+
+    def _value(self) -> float:
+        point = self._point(self.logits.detach())
+        self.logits.grad = point.slope * point.found.gradient / self.unit
+        return point.found.losses.total / self.unit
+
+    def _point(self, logits: Tensor) -> "_Point":
+        """Return picture and evaluation at ``logits``, from memory where they are known."""
+        for point in self.tried:
+            if torch.equal(point.logits, logits):
+                return point
+        picture = torch.sigmoid(logits)
+        point = _Point(logits.clone(), picture, self.evaluate(picture))
+        # torch asks again for where a line search began, and where it ended: at its last or its
+        # lowest point. Nothing else is kept.
+        lowest = min([*self.tried[1:], point], key=lambda tried: tried.found.losses.total)
+        self.tried = [*self.tried[:1], *({id(kept): kept for kept in (lowest, point)}.values())]
+        return point
+
+    def back(self) -> None:
+        """Return to the last finite picture, forget the curvature, halve the first step."""
+        self.tried = [self.here]
+        self.move /= 2
+        self._restart()
+
+    def state(self) -> dict[str, Any]:
+        """Return the logits and torch's L-BFGS state."""
+        return {
+            "logits": self.here.logits,
+            "fresh": self.fresh,
+            "move": self.move,
+            "unit": self.unit,
+            "lbfgs": copy.deepcopy(self.lbfgs.state_dict()),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.move, self.unit = state["move"], state["unit"]
+        self._stand_at(state["logits"])
+        self._restart()
+        self.fresh = state["fresh"]
+        self.lbfgs.load_state_dict(copy.deepcopy(state["lbfgs"]))
+
+
+class _Point(NamedTuple):
+    """Where a line search has been."""
+
+    logits: Tensor
+    picture: Tensor
+    found: Evaluation
+
+    @property
+    def slope(self) -> Tensor:
+        """The sigmoid's derivative dx/dz = x (1 - x)."""
+        return self.picture * (1 - self.picture)
+
+
+class Outcome(NamedTuple):
+    """How a descent ended: why, after how much work, and the picture with the lowest total."""
+
+    reason: str
+    iterations: int
+    evaluations: int
+    best: Tensor
+
+
+OPTIMIZERS: dict[str, Callable[[Recipe, Tensor, Evaluate], Optimizer]] = {
+    "adam": Adam,
+    "lbfgs": LBFGS,
+}
+
+
+def descend(
+    recipe: Recipe, start: Tensor, evaluate: Evaluate, state: dict[str, Any] | None = None
+) -> Generator[Step, None, Outcome]:
+    """Yield a `Step` per iteration from ``start`` ``[3, H, W]``, 0 first; return how it ended.
+
+    With no iterations the start itself is the result, bit for bit. ``state`` is what a step's
+    ``state()`` gave: the descent goes on after that step, with the same ``recipe`` and ``evaluate``.
+
+    Raises:
+        RunError: losses are not finite, also after stepping back and halving three times.
+    """
+    evaluations = 0
+
+    def count(picture: Tensor) -> Evaluation:
+        nonlocal evaluations
+        evaluations += 1
+        found = evaluate(picture)
+        if not (math.isfinite(found.losses.total) and found.gradient.isfinite().all()):
+            raise NotFiniteError
+        return found
+
+    try:
+        if recipe.iterations == 0:
+            found = count(start)
+            yield Step(0, evaluations, found.losses, start, start, dict)
+            return Outcome("no iterations asked for", 0, evaluations, start)
+        optimizer = OPTIMIZERS[recipe.optimizer](recipe, start, count)
+        if state is not None:
+            optimizer.load(state["optimizer"])
+    except NotFiniteError:
+        raise RunError(
+            "the start has no finite loss: lower --alpha and --beta or use --precision float32"
+        ) from None
+
+    iteration, halvings, best, totals = 0, 0, optimizer.picture, [optimizer.found.losses.total]
+    if state is not None:
+        iteration, halvings, best = state["iteration"], state["halvings"], state["best"]
+        evaluations, totals = state["evaluations"], list(state["totals"])
+
+    def here() -> Step:
+        return Step(
+            iteration, evaluations, optimizer.found.losses, optimizer.picture, best, capture
+        )
+
+    def capture() -> dict[str, Any]:
+        return {
+            "iteration": iteration,
+            "evaluations": evaluations,
+            "halvings": halvings,
+            "totals": list(totals),
+            "best": best,
+            "optimizer": optimizer.state(),
+        }
+
+    if state is None:
+        yield here()
+    reason = "all iterations done"
+    while iteration < recipe.iterations:
+        try:
+            optimizer.step()
+        except NotFiniteError:
+            halvings += 1
+            if halvings > _HALVINGS:
+                raise RunError(
+                    f"the loss is not finite after iteration {iteration}, nor after stepping back "
+                    f"{_HALVINGS} times; lower --learning-rate or use --precision float32"
+                ) from None
+            optimizer.back()
+            continue
+        except StuckError:
+            reason = "nothing lower found"
+            break
+        iteration += 1
+        if optimizer.found.losses.total < min(totals):
+            best = optimizer.picture
+        totals.append(optimizer.found.losses.total)
+        yield here()
+        if _on_plateau(totals, recipe.patience):
+            reason = f"the total fell by less than {_PLATEAU:.0%} in {recipe.patience} iterations"
+            break
+    return Outcome(reason, iteration, evaluations, best)
+
+
+def _on_plateau(totals: list[float], patience: int) -> bool:
+    """Say whether the last ``patience`` iterations lowered the lowest total by next to nothing."""
+    if not patience or len(totals) <= patience:
+        return False
+    return min(totals) > (1 - _PLATEAU) * min(totals[:-patience])

@@ -1,0 +1,57 @@
+"""How a recipe is carried out on this machine: the picture's size, device and precision.
+
+Nothing that is measured may stand here without being part of the plan: same plan, same bytes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from impasto import devices, layers, schedule
+from impasto.errors import InputError
+from impasto.recipe import Recipe
+
+__all__ = ["Plan", "make"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The size (height, width) of the picture, and where and in which precision it is computed."""
+
+    size: tuple[int, int]
+    device: torch.device
+    precision: torch.dtype
+
+
+def make(recipe: Recipe, content: tuple[int, int] | None, style: tuple[int, int] | None) -> Plan:
+    """Return the plan for pictures of these sizes (height, width).
+
+    The picture has the content's aspect, without a content the first style's.
+
+    Raises:
+        InputError: the network cannot take that size, or the machine has no such device.
+    """
+    like = content or style
+    if like is None:
+        raise InputError("nothing to do: give a content or a style picture")
+    if len(recipe.sides) == 2:
+        if content is not None:
+            raise InputError(
+                f"--size {recipe.size}: a picture keeps its photograph's aspect; "
+                "give the long side alone, e.g. --size 512"
+            )
+        width, height = recipe.sides
+        size = height, width
+    else:
+        size = schedule.fitted(*like, recipe.sides[0])
+    schedule.check_sides(*size, "the picture", smallest=_smallest_side(recipe))
+    device = devices.choose_device(recipe.device)
+    return Plan(size, device, devices.choose_precision(recipe.precision, device))
+
+
+def _smallest_side(recipe: Recipe) -> int:
+    """Return the least side: reflection needs two cells of the deepest layer to mirror."""
+    if recipe.padding != "reflect":
+        return schedule.SMALLEST_SIDE
+    used = layers.deepest((*recipe.content_layers, *recipe.style_layers))
+    return max(schedule.SMALLEST_SIDE, 2 * layers.stride(used))

@@ -1,0 +1,209 @@
+"""Every option of a run, declared once: type, default, range, help. No torch.
+
+The command line's flags, the recipe file's keys and the reference in ``docs/options.md`` are derived
+from here.
+"""
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from impasto.catalog import PRESETS
+from impasto.errors import InputError, near
+from impasto.layers import canonical
+
+__all__ = ["REPORT_LAYERS", "Recipe"]
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+REPORT_LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1")
+"""The report's style layers."""
+
+_LARGEST_SIDE = 30_000
+_MAX_FILE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Recipe:
+    """Every option of a run. Frozen: ``dataclasses.replace`` makes a changed copy.
+
+    Raises:
+        InputError: a value is out of its range, or two of them contradict each other.
+
+    Example:
+        >>> Recipe(size=256, style_layers=("conv1_1", "conv2_1")).style_layers
+        ('block1_conv1', 'block2_conv1')
+    """
+
+    size: int | str = 512
+    """Long side in pixels, enlarging if need be; for texture also WIDTHxHEIGHT."""
+    alpha: Weight = 0.03
+    """Weight of the content loss."""
+    beta: Weight = 1.0
+    """Weight of the style loss."""
+    tv: Weight = 0.0
+    """Weight of total variation, a mean per pixel."""
+    weighting: Literal["balanced", "report"] = "balanced"
+    """balanced: each loss relative to its target, the same at any size; report: equations 1 to 5."""
+    content_layers: tuple[str, ...] = ("block4_conv2",)
+    """Layers of the content loss, averaged (block4_conv2, conv4_2 or relu4_2 mean the same)."""
+    style_layers: tuple[str, ...] = REPORT_LAYERS
+    """Layers of the style loss."""
+    layer_weights: tuple[Weight, ...] = ()
+    """One weight w_l per style layer; without it each is 1 / number of layers."""
+    style_weights: tuple[Weight, ...] = ()
+    """One weight per style picture, scaled to sum to 1; without it all are equal."""
+    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
+    """lbfgs: box-constrained, few iterations; adam: the report's."""
+    iterations: Count = 100
+    """Optimiser steps; 0 returns the start."""
+    patience: Count = 0
+    """Stop when the total fell by less than 1 % over this many iterations; 0 never does."""
+    learning_rate: Positive = 0.02
+    """Adam's step, in units of the 0..1 pixel range."""
+    adam_betas: tuple[Share, Share] = (0.9, 0.999)
+    """Adam's decay of the first and second moments."""
+    history: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Pairs of steps that L-BFGS remembers; each costs 24 bytes per pixel."""
+    init: str = "content"
+    """Start from content, noise (the report's white noise), style, gray, or a picture file."""
+    pooling: Literal["average", "max", "l2"] = "average"
+    """Pooling between the network's blocks; average is the report's."""
+    padding: Literal["zeros", "replicate", "reflect", "circular"] = "zeros"
+    """Border of every convolution; zeros is the paper's."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the white noise."""
+    weights: str = "vgg19-embedded"
+    """VGG-19 weights: a name from `impasto weights list`, or a .pth, .h5 or .safetensors file."""
+    weights_sha256: str = ""
+    """SHA-256 that the weights file must have."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Of the features; auto is bfloat16 where the machine has the instructions, else float32."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_line(cls, data: Any, handler: Any) -> Self:  # noqa: ANN401 (pydantic's own signature)
+        try:
+            return handler(data)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise InputError(_describe(error)) from None
+
+    def __post_init__(self) -> None:
+        """Bring layer names to one form and check what one field alone cannot."""
+        for field in ("content_layers", "style_layers"):
+            names = tuple(canonical(name) for name in getattr(self, field))
+            object.__setattr__(self, field, names)
+            if len(set(names)) < len(names):
+                raise InputError(f"{_flag(field)} names a layer twice; name each layer once")
+            if not names:
+                raise InputError(f"{_flag(field)} needs at least one layer")
+        if self.layer_weights and len(self.layer_weights) != len(self.style_layers):
+            raise InputError(
+                f"--layer-weights has {len(self.layer_weights)} weights for "
+                f"{len(self.style_layers)} style layers; give one per layer of --style-layers"
+            )
+        if self.layer_weights and sum(self.layer_weights) == 0:
+            raise InputError("--layer-weights are all zero; at least one must be positive")
+        if self.style_weights and sum(self.style_weights) == 0:
+            raise InputError("--style-weights are all zero; at least one must be positive")
+        if self.alpha == self.beta == 0:
+            raise InputError("--alpha and --beta are both zero; at least one must be positive")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
+            raise InputError(f"unknown device {self.device!r}; use auto, cpu, cuda, cuda:N or mps")
+        if self.weights_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.weights_sha256):
+            raise InputError("--weights-sha256 needs 64 hexadecimal digits")
+        for side in self.sides:
+            if not 16 <= side <= _LARGEST_SIDE:
+                raise InputError(f"--size {self.size} is out of range; use 16 to {_LARGEST_SIDE}")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The size as (long side,) or (width, height)."""
+        match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(self.size))
+        if not match:
+            raise InputError(f"--size {self.size!r} is not a size; use a long side, e.g. 512")
+        return tuple(int(side) for side in match.groups() if side)
+
+    @property
+    def weight_of_layer(self) -> dict[str, float]:
+        """The weight w_l of each style layer."""
+        weights = self.layer_weights or (1 / len(self.style_layers),) * len(self.style_layers)
+        return dict(zip(self.style_layers, weights, strict=True))
+
+    def weight_of_styles(self, count: int) -> tuple[float, ...]:
+        """Return the weight of each of ``count`` style pictures, summing to 1.
+
+        Raises:
+            InputError: ``style_weights`` are of another number.
+        """
+        weights = self.style_weights or (1.0,) * count
+        if len(weights) != count:
+            raise InputError(
+                f"--style-weights has {len(weights)} weights for {count} style "
+                f"picture{'s' * (count != 1)}; give one per style"
+            )
+        return tuple(weight / sum(weights) for weight in weights)
+
+    @classmethod
+    def from_preset(cls, name: str, **fields: object) -> Self:
+        """Return the recipe of a preset, with ``fields`` laid over it.
+
+        Raises:
+            InputError: there is no such preset.
+
+        Example:
+            >>> Recipe.from_preset("report").iterations
+            1000
+        """
+        if name not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise InputError(f"unknown preset {name!r}; there are {known}{near(name, PRESETS)}")
+        return cls(**{**PRESETS[name].fields, **fields})  # type: ignore[arg-type]
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """Return the fields of a recipe file: TOML with the recipe's names as keys.
+
+    Raises:
+        InputError: the file is missing, too large, no TOML, or has an unknown key.
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise InputError(f"recipe {path} is over 256 KiB; a recipe is a few lines of TOML")
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read recipe {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"recipe {path} is not TOML: {error}") from None
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    fields = {key.replace("-", "_"): value for key, value in fields.items()}
+    for key in fields:
+        if key not in known:
+            raise InputError(f"recipe {path}: unknown key {key!r}{near(key, known)}")
+    return fields
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _describe(error: ValidationError) -> str:
+    """Return pydantic's first complaint in one line that names the flag."""
+    first = error.errors(include_url=False)[0]
+    field, *_ = (str(part) for part in first["loc"])
+    if first["type"] == "unexpected_keyword_argument":
+        known = [entry.name for entry in dataclasses.fields(Recipe)]
+        return f"a recipe has no field {field!r}{near(field, known)}"
+    value, message = first["input"], first["msg"]
+    message = message.removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{_flag(field)} {value!r} is not allowed; it should be {message}"

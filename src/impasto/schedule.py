@@ -1,0 +1,71 @@
+"""How large the picture is, and how other pictures are brought to that size. Pure.
+
+Sizes are (height, width), as in tensors; what a user reads or writes is WIDTHxHEIGHT.
+"""
+
+from torch import Tensor
+from torch.nn import functional
+
+from impasto.errors import InputError
+
+__all__ = ["SMALLEST_SIDE", "check_sides", "cover", "fit", "fitted", "resize"]
+
+SMALLEST_SIDE = 16
+"""The fourth pooling leaves nothing of a smaller picture."""
+
+THINNEST = 200
+
+
+def fitted(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Return (height, width) scaled so that the longer is ``long_side``, aspect kept.
+
+    Example:
+        >>> fitted(768, 1024, 512)
+        (384, 512)
+    """
+    scale = long_side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def check_sides(height: int, width: int, what: str, smallest: int = SMALLEST_SIDE) -> None:
+    """Refuse sizes that the network cannot take.
+
+    Raises:
+        InputError: a side is under ``smallest`` pixels, or the picture is thinner than 200:1.
+    """
+    if max(height, width) > THINNEST * min(height, width):
+        raise InputError(
+            f"{what} is {width}x{height}: thinner than {THINNEST}:1; crop it to a wider part"
+        )
+    if min(height, width) < smallest:
+        raise InputError(
+            f"{what} would be {width}x{height}: both sides must be at least {smallest} px; "
+            "use a larger --size or crop it to a wider part"
+        )
+
+
+def resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a picture ``[3, H, W]`` at ``size`` (height, width), bicubic with antialiasing, in 0..1.
+
+    A picture that has the size already is returned as it is, bit for bit.
+    """
+    if tuple(picture.shape[1:]) == size:
+        return picture
+    enlarged = functional.interpolate(
+        picture[None], size=size, mode="bicubic", antialias=True, align_corners=False
+    )
+    return enlarged[0].clamp(0, 1)
+
+
+def fit(picture: Tensor, long_side: int) -> Tensor:
+    """Return a picture with its long side brought to ``long_side``, aspect kept."""
+    return resize(picture, fitted(*picture.shape[1:], long_side))
+
+
+def cover(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the largest centred part of a picture with the aspect of ``size``, at that size."""
+    _, height, width = picture.shape
+    scale = min(height / size[0], width / size[1])
+    part = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    top, left = (height - part[0]) // 2, (width - part[1]) // 2
+    return resize(picture[:, top : top + part[0], left : left + part[1]], size)
