@@ -123,9 +123,7 @@ def test_the_manners_differ_in_palette_and_in_rhythm(paintings: dict[str, Image.
         (lambda: samples.painting("swirl", 15), r"15 pixels wide; give a width from 16 to 8192"),
     ],
 )
-def test_what_does_not_exist_is_refused_in_one_line(
-    call: Callable[[], object], message: str
-) -> None:
+def test_what_does_not_exist_is_refused_in_one_line(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)

@@ -131,10 +131,7 @@ def network() -> Network:
             layer.name: torch.randn(layer.channels, layer.inputs, 3, 3, generator=generator)
             for layer in LAYERS.values()
         },
-        {
-            layer.name: torch.randn(layer.channels, generator=generator)
-            for layer in LAYERS.values()
-        },
+        {layer.name: torch.randn(layer.channels, generator=generator) for layer in LAYERS.values()},
     )
 
 
@@ -201,9 +198,7 @@ def test_a_caffe_file_is_the_network(network: Network, embedded: Weights, folder
     ],
     ids=["keras1", "keras2", "keras3"],
 )
-def test_a_keras_file_is_the_network(
-    network: Network, folder: Path, kernel: str, bias: str
-) -> None:
+def test_a_keras_file_is_the_network(network: Network, folder: Path, kernel: str, bias: str) -> None:
     path = folder / "mine.h5"
     write_keras(path, network, kernel, bias)
     loaded = weights.load(path)
@@ -273,9 +268,7 @@ def test_a_full_hash_given_by_the_user_verifies(flat: Network, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["vgg19-dcbb9e9d.pth", "vgg19-d01eb7cb (1).pth"])
-def test_a_file_that_bears_a_known_hash_must_have_it(
-    flat: Network, tmp_path: Path, name: str
-) -> None:
+def test_a_file_that_bears_a_known_hash_must_have_it(flat: Network, tmp_path: Path, name: str) -> None:
     torch.save(flat.state(), tmp_path / name)
     with pytest.raises(InputError, match=r"run: impasto weights fetch vgg19-.*another name"):
         weights.load(tmp_path / name)
@@ -301,9 +294,7 @@ def test_a_known_hash_decides_whatever_the_file_is_called(
 
 def test_a_name_not_fetched_yet_tells_the_command(cache: Path) -> None:
     assert weights.locate("vgg19-caffe") is None
-    with pytest.raises(
-        InputError, match="not fetched yet; run: impasto weights fetch vgg19-caffe"
-    ):
+    with pytest.raises(InputError, match="not fetched yet; run: impasto weights fetch vgg19-caffe"):
         weights.load("vgg19-caffe")
     assert not cache.exists()
 
@@ -642,9 +633,7 @@ def arrived(cache: Path, content: bytes = CONTENT) -> None:
 
 def test_a_fetched_file_is_complete_and_not_fetched_again(server: Server, cache: Path) -> None:
     told: list[tuple[int, int | None]] = []
-    assert weights.fetch("mine", lambda done, total: told.append((done, total))) == (
-        cache / "mine.pth"
-    )
+    assert weights.fetch("mine", lambda done, total: told.append((done, total))) == (cache / "mine.pth")
     arrived(cache)
     assert told == sorted(told)
     assert told[-1] == (len(CONTENT), len(CONTENT))

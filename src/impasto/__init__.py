@@ -1,1 +1,28 @@
-"""impasto paints a photograph in the manner of a painting, by optimisation."""
+"""impasto paints a photograph in the manner of a painting, by optimisation.
+
+    import impasto
+
+    photo = impasto.images.read("photo.jpg")
+    painting = impasto.images.read("painting.jpg")
+    picture = impasto.transfer.picture(photo, painting, size=512)
+    impasto.images.write(picture, "painted.png")
+
+Submodules load when they are first used, so that importing this package does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from impasto import events, images, measures, samples, transfer
+    from impasto.recipe import Recipe
+
+__all__ = ["Recipe", "events", "images", "measures", "samples", "transfer"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name == "Recipe":
+        return importlib.import_module("impasto.recipe").Recipe
+    if name in __all__:
+        return importlib.import_module(f"impasto.{name}")
+    raise AttributeError(f"module 'impasto' has no attribute {name!r}")

@@ -27,9 +27,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if cuda else "mps" if mps else "cpu"
     device = torch.device(name)
     missing = (
-        (device.type == "cuda" and not (cuda and (device.index or 0) < torch.cuda.device_count()))
-        or (device.type == "mps" and not mps)
-    )
+        device.type == "cuda" and not (cuda and (device.index or 0) < torch.cuda.device_count())
+    ) or (device.type == "mps" and not mps)
     if missing:
         raise InputError(f"this machine has no device {name}; use --device auto or cpu")
     return device

@@ -61,7 +61,7 @@ def read(path: Path | str) -> Tensor:
         raise
     except Image.UnidentifiedImageError:
         raise InputError(f"{path} is not a picture; readable are {', '.join(READABLE)}") from None
-    except Exception as error:  # noqa: BLE001 (a damaged file may raise anything)
+    except Exception as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read, it seems damaged: {what}") from None
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()

@@ -298,9 +298,7 @@ def descend(
         evaluations, totals = state["evaluations"], list(state["totals"])
 
     def here() -> Step:
-        return Step(
-            iteration, evaluations, optimizer.found.losses, optimizer.picture, best, capture
-        )
+        return Step(iteration, evaluations, optimizer.found.losses, optimizer.picture, best, capture)
 
     def capture() -> dict[str, Any]:
         return {

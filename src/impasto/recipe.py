@@ -154,21 +154,30 @@ class Recipe:
             )
         return tuple(weight / sum(weights) for weight in weights)
 
+    @staticmethod
+    def preset_fields(name: str) -> dict[str, object]:
+        """Return the fields that a preset sets.
+
+        Raises:
+            InputError: there is no such preset.
+        """
+        if name not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise InputError(f"unknown preset {name!r}; there are {known}{near(name, PRESETS)}")
+        return dict(PRESETS[name].fields)
+
     @classmethod
     def from_preset(cls, name: str, **fields: object) -> Self:
         """Return the recipe of a preset, with ``fields`` laid over it.
 
         Raises:
-            InputError: there is no such preset.
+            InputError: there is no such preset, or a field is not allowed.
 
         Example:
             >>> Recipe.from_preset("report").iterations
             1000
         """
-        if name not in PRESETS:
-            known = ", ".join(PRESETS)
-            raise InputError(f"unknown preset {name!r}; there are {known}{near(name, PRESETS)}")
-        return cls(**{**PRESETS[name].fields, **fields})  # type: ignore[arg-type]
+        return cls(**{**cls.preset_fields(name), **fields})  # type: ignore[arg-type]
 
 
 def read_toml(path: Path) -> dict[str, object]:

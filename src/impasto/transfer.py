@@ -3,7 +3,6 @@
 Pictures are tensors ``[3, H, W]``, float32, sRGB in 0..1, of any size: they are brought to the plan's.
 """
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

@@ -229,8 +229,7 @@ def verify(source: str | Path = DEFAULT, sha256: str | None = None) -> Identity:
 def _row(name: str) -> Source:
     if name not in REGISTRY:
         raise InputError(
-            f"no weights are called {name!r}; there are {', '.join(REGISTRY)}"
-            f"{near(name, REGISTRY)}"
+            f"no weights are called {name!r}; there are {', '.join(REGISTRY)}{near(name, REGISTRY)}"
         )
     return REGISTRY[name]
 
@@ -359,9 +358,7 @@ def _one_line(path: Path) -> Iterator[None]:
         ) from error
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
-        raise InputError(
-            f"cannot read the weights {path}: damaged ({reason}); {_FORMS}"
-        ) from error
+        raise InputError(f"cannot read the weights {path}: damaged ({reason}); {_FORMS}") from error
 
 
 def _read(path: Path) -> _Contents:
@@ -465,9 +462,7 @@ def _read_keras(path: Path) -> "dict[str, Tensor]":
     try:
         import h5py
     except ImportError as error:
-        raise InputError(
-            f"reading {path} needs h5py; run: pip install 'impasto[keras]'"
-        ) from error
+        raise InputError(f"reading {path} needs h5py; run: pip install 'impasto[keras]'") from error
     import torch
 
     def elsewhere(name: str, link: object) -> str | None:

@@ -1,0 +1,71 @@
+"""The program's door: what can be said without loading anything heavy is said here."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from impasto.catalog import COMMANDS
+from impasto.errors import ImpastoError, InputError, near
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status documented in the README."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except ImpastoError as error:
+        _say(f"impasto: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("impasto: interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
+        sys.stdout = None
+        return 0
+    except Exception as error:
+        if os.environ.get("IMPASTO_DEBUG"):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        _say(f"impasto: internal error, {what}; set IMPASTO_DEBUG=1 for the details")
+        return 70
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"impasto {version('impasto')}\n")
+        return 0
+    if words[0] not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        raise InputError(f"unknown command {words[0]!r}; there are {known}{near(words[0], COMMANDS)}")
+    from impasto.cli import run
+
+    return run(words[0], words[1:])
+
+
+def _overview() -> str:
+    lines = [
+        "impasto paints a photograph in the manner of a painting.",
+        "",
+        "usage: impasto COMMAND ...",
+        "",
+        *(f"  {name:<12} {line}" for name, line in COMMANDS.items()),
+        "",
+        "impasto COMMAND --help tells a command's options; impasto --version the version.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,404 @@
+"""Words -> recipe -> run. Flags are derived from `Recipe` and the commands' fields; nothing else is here."""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
+
+from impasto.catalog import COMMANDS, PRESETS
+from impasto.errors import InputError, near
+from impasto.recipe import Recipe, read_toml
+
+__all__ = ["run"]
+
+Picture = Annotated[Path, arg(metavar="FILE")]
+MaybeFile = Annotated[Path | None, arg(metavar="FILE")]
+Out = Annotated[Path | None, arg(metavar="FILE", aliases=["-o"])]
+Preset = Annotated[Literal[tuple(PRESETS)], arg(metavar="NAME")]  # type: ignore[valid-type]
+
+_PRESETS = "presets: " + "; ".join(f"{name}, {preset.help}" for name, preset in PRESETS.items())
+_PRECEDENCE = "A flag wins over the recipe file, the recipe file over the preset."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Descent:
+    """The flags of every command that makes a picture."""
+
+    recipe: OmitArgPrefixes[Recipe]
+    preset: Preset = "default"
+    """A named recipe to begin with; they are listed above."""
+    recipe_file: Annotated[Path | None, arg(name="recipe", metavar="FILE.toml")] = None
+    """A recipe file: the options below as TOML keys."""
+    out: Out = None
+    """The picture to write: .png .jpg .webp .tif; an existing one is replaced whole."""
+    no_clobber: bool = False
+    """Refuse to replace an existing picture."""
+    log: MaybeFile = None
+    """Write the losses of every iteration to this CSV file."""
+    save_every: Annotated[int, arg(metavar="N")] = 0
+    """Also write OUT.NNNN.png every N iterations."""
+
+    def descend(self, content: Path | None, styles: Sequence[Path], out: str) -> None:
+        """Carry out the run and say on stderr what was written."""
+        from rich.console import Console
+
+        from impasto import runs, watch
+
+        if self.save_every < 0:
+            raise InputError("--save-every is negative; give a number of iterations, or 0")
+        files = runs.Files(content, tuple(styles), self.out or Path(out), self.log, self.no_clobber)
+        runs.check(files)
+        console = Console(stderr=True)
+        with contextlib.ExitStack() as stack:
+            watchers = [stack.enter_context(watch.progress(console))]
+            if self.log:
+                watchers.append(stack.enter_context(watch.loss_log(self.log)))
+            if self.save_every:
+                watchers.append(watch.snapshots(files.out, self.save_every))
+            result = runs.carry_out(self.recipe, files, watchers)
+        console.print(
+            f"wrote {result.path}: {watch.summary(result.losses)} (of the saved picture); "
+            f"{result.reason} after {result.iterations} iterations, "
+            f"{result.evaluations} evaluations, {result.seconds:.0f} s",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(_Descent):
+    """Paint a photograph in the manner of one or several paintings."""
+
+    content: Positional[Annotated[Path, arg(metavar="CONTENT")]]
+    """The photograph."""
+    styles: Positional[Annotated[tuple[Path, ...], arg(metavar="STYLE [STYLE ...]")]]
+    """The paintings; --style-weights mixes several. OUT defaults to CONTENT-STYLE.png."""
+
+    def __call__(self) -> None:
+        if not self.styles:
+            raise InputError("STYLE is missing; usage: impasto transfer CONTENT STYLE [STYLE ...]")
+        names = (self.content, *self.styles)
+        self.descend(self.content, self.styles, "-".join(name.stem for name in names) + ".png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texture(_Descent):
+    """Style reconstruction: a painting's manner, from noise, without a photograph."""
+
+    styles: Positional[Annotated[tuple[Path, ...], arg(metavar="STYLE [STYLE ...]")]]
+    """The paintings. OUT defaults to STYLE-texture.png."""
+
+    def __call__(self) -> None:
+        if not self.styles:
+            raise InputError("STYLE is missing; usage: impasto texture STYLE [STYLE ...]")
+        names = "-".join(style.stem for style in self.styles)
+        self.descend(None, self.styles, f"{names}-texture.png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(_Descent):
+    """Content reconstruction: what the content layers keep of a photograph, from noise."""
+
+    content: Positional[Annotated[Path, arg(metavar="CONTENT")]]
+    """The photograph. OUT defaults to CONTENT-reconstruction.png."""
+
+    def __call__(self) -> None:
+        self.descend(self.content, (), f"{self.content.stem}-reconstruction.png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Losses of a finished picture, of any tool, under a recipe: in float32, at its own size."""
+
+    recipe: OmitArgPrefixes[Recipe]
+    picture: Positional[Annotated[Path, arg(metavar="PICTURE")]]
+    """The picture to measure."""
+    content: MaybeFile = None
+    """The photograph it was made from."""
+    style: Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]")] = ()
+    """The paintings it was made from."""
+    preset: Preset = "default"
+    """A named recipe to begin with; report is equations 1 to 5 with alpha 1e-3."""
+    recipe_file: Annotated[Path | None, arg(name="recipe", metavar="FILE.toml")] = None
+    """A recipe file: the options below as TOML keys."""
+    json: bool = False
+    """Print one JSON object: total, content, style, tv, layers."""
+
+    def __call__(self) -> None:
+        if self.content is None and not self.style:
+            raise InputError("nothing to measure against; give --content and --style")
+        from impasto import images, measures
+
+        self.recipe.weight_of_styles(max(1, len(self.style)))
+        picture = images.read(self.picture)
+        content = images.read(self.content) if self.content else None
+        found = measures.losses(
+            self.recipe, picture, content, *(images.read(style) for style in self.style)
+        )
+        numbers = dataclasses.asdict(found)
+        layers = {kind: numbers.pop(f"{kind}_layers") for kind in ("content", "style")}
+        size = {"width": picture.shape[2], "height": picture.shape[1]}
+        if self.json:
+            _print(json.dumps({**numbers, "layers": layers, **size}, indent=2))
+            return
+        for name, value in numbers.items():
+            _print(f"{name:<20} {value:.6g}")
+        for kind, values in layers.items():
+            for name, value in values.items():
+                _print(f"  {kind} {name:<13} {value:.6g}")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Write the built-in photographs and paintings into a folder."""
+
+    folder: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """The folder; it is made if need be."""
+
+    def __call__(self) -> None:
+        from impasto import samples
+
+        for path in samples.write(self.folder):
+            _print(str(path))
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Stylise a built-in photograph with a built-in painting; print the picture's path."""
+
+    photo: str = "chelsea"
+    """chelsea, astronaut, coffee or rocket."""
+    painting: str = "swirl"
+    """swirl, facets or dabs."""
+    out: Out = None
+    """The picture to write; impasto-demo.png if not given."""
+
+    def __call__(self) -> None:
+        from impasto import samples
+
+        out = self.out or Path("impasto-demo.png")
+        with tempfile.TemporaryDirectory() as folder:
+            content, style = Path(folder, "content.png"), Path(folder, "style.png")
+            samples.photo(self.photo).save(content)
+            samples.painting(self.painting).save(style)
+            recipe = Recipe(size=320, iterations=60)
+            Transfer(recipe=recipe, content=content, styles=(style,), out=out)()
+        _print(str(out.resolve()))
+
+
+@dataclass(frozen=True)
+class WeightsCommand:
+    """List, verify or fetch VGG-19 weights. Nothing is ever downloaded but by fetch."""
+
+    action: Positional[Literal["list", "verify", "fetch"]]
+    """What to do."""
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="[NAME ...]")]] = ()
+    """Names of the list; for verify also files. verify without a name checks all that are here."""
+
+    def __call__(self) -> None:
+        from impasto import weights
+
+        if self.action == "list":
+            for source in weights.REGISTRY.values():
+                path = weights.locate(source.name)
+                state = f"here: {path}" if path else "not fetched"
+                _print(f"{source.name:<18} {source.about}; {source.credit}; {state}")
+        elif self.action == "verify":
+            here = [name for name in weights.REGISTRY if weights.locate(name)]
+            for name in self.names or here:
+                identity = weights.verify(name)
+                state = "verified" if identity.verified else "unverified: its hash is not known"
+                _print(f"{name}: sha256 {identity.sha256}, {state}")
+        else:
+            if not self.names:
+                raise InputError("weights fetch needs a name; see: impasto weights list")
+            for name in self.names:
+                _print(str(_fetch(name)))
+
+
+def _fetch(name: str) -> Path:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from impasto import weights
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"fetching {name}", total=None)
+        return weights.fetch(name, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what this machine, these versions and these weights are."""
+
+    def __call__(self) -> None:
+        import platform
+        from importlib.metadata import version
+
+        import torch
+
+        from impasto import devices, weights
+
+        device = devices.choose_device("auto")
+        precision = devices.choose_precision("auto", device)
+        rows = {
+            "impasto": version("impasto"),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "torch": torch.__version__,
+            "pillow": version("pillow"),
+            "numpy": version("numpy"),
+            "device": f"{device.type} ({devices.describe(device)})",
+            "precision": str(precision).removeprefix("torch."),
+            "weights": f"{weights.DEFAULT}, {weights.locate(weights.DEFAULT) or 'missing'}",
+        }
+        for name, value in rows.items():
+            _print(f"{name:<10} {value}")
+
+
+_CLASSES: dict[str, Callable[..., Any]] = {
+    "transfer": Transfer,
+    "texture": Texture,
+    "reconstruct": Reconstruct,
+    "measure": Measure,
+    "demo": Demo,
+    "samples": Samples,
+    "weights": WeightsCommand,
+    "info": Info,
+}
+
+_WITHOUT_CONTENT = {"texture": {"init": "noise"}, "reconstruct": {"init": "noise"}}
+"""The start of the commands that reconstruct: from their own picture there is nothing to do."""
+
+
+def run(name: str, words: Sequence[str]) -> int:
+    """Run one command with its words; return the exit status.
+
+    Raises:
+        ImpastoError: whatever is wrong, in one line.
+    """
+    kind = _CLASSES[name]
+    description = f"{kind.__doc__}"
+    default = None
+    if name in ("transfer", "texture", "reconstruct", "measure"):
+        default = _before_flags(name, kind, words)
+        description += f"\n\n{_PRESETS}\n\n{_PRECEDENCE}"
+    _parse(kind, name, words, description, default)()
+    return 0
+
+
+def _before_flags(name: str, kind: Callable[..., Any], words: Sequence[str]) -> Any:  # noqa: ANN401
+    """Return the command with what preset and recipe file say, for the flags to be laid over."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--recipe", type=Path)
+    try:
+        known, _ = parser.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error.argument_name} {error.message}") from None
+    fields: dict[str, Any] = {**_WITHOUT_CONTENT.get(name, {})}
+    fields |= Recipe.preset_fields(known.preset)
+    if known.recipe:
+        fields |= read_toml(known.recipe)
+    missing = {
+        field.name: tyro.MISSING
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.default is dataclasses.MISSING
+    }
+    return kind(**{**missing, "recipe": Recipe(**fields)})
+
+
+def _parse(
+    kind: Callable[..., Any],
+    name: str,
+    words: Sequence[str],
+    description: str,
+    default: Any,  # noqa: ANN401
+) -> Callable[[], None]:
+    """Return the command that the words describe; what tyro says goes into one line."""
+    if any(word in ("-h", "--help") for word in words):
+        _parse_with_tyro(kind, name, ["--help"], description, default)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), _wide_terminal():
+        try:
+            command, unknown = _parse_with_tyro(kind, name, words, description, default)
+        except SystemExit:
+            line = _one_line(said.getvalue())
+            raise InputError(f"{line}; see: impasto {name} --help") from None
+    if unknown:
+        raise InputError(_unknown(kind, name, unknown))
+    return command  # type: ignore[no-any-return]
+
+
+def _parse_with_tyro(
+    kind: Callable[..., Any],
+    name: str,
+    words: Sequence[str],
+    description: str,
+    default: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    return tyro.cli(
+        kind,
+        prog=f"impasto {name}",
+        args=list(words),
+        description=description,
+        config=(FlagCreatePairsOff,),
+        return_unknown_args=True,
+        **({} if default is None else {"default": default}),
+    )
+
+
+@contextlib.contextmanager
+def _wide_terminal():  # noqa: ANN202
+    """Keep tyro from breaking a message into lines."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "2000"
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _one_line(box: str) -> str:
+    """Return the message inside one of tyro's boxes: its lines up to the rule."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│ ").strip() for line in plain.splitlines()]
+    body: list[str] = []
+    for line in lines:
+        if line.startswith("╭"):
+            continue
+        if line.startswith(("─", "╰")):
+            break
+        body.append(line)
+    return " ".join(" ".join(body).split()).rstrip(".")
+
+
+def _unknown(kind: Callable[..., Any], name: str, words: Sequence[str]) -> str:
+    option = next((word for word in words if word.startswith("-")), words[0])
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    names += [field.name for field in dataclasses.fields(Recipe)]
+    flags = ["--" + field.replace("_", "-") for field in names]
+    hint = near(option.split("=")[0], flags)
+    return f"unknown option {option}{hint or f'; see: impasto {name} --help'}"
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+assert list(_CLASSES) == list(COMMANDS)

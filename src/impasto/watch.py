@@ -1,0 +1,144 @@
+"""Watchers of a run: each is called with every event, in order, and shows or keeps something of it."""
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from impasto import images
+from impasto.errors import InputError
+from impasto.events import Event, Losses, Started, Step
+
+__all__ = ["Watcher", "loss_log", "progress", "snapshot_name", "snapshots", "summary"]
+
+Watcher = Callable[[Event], None]
+
+
+def summary(losses: Losses) -> str:
+    """Return the losses in one short line.
+
+    Example:
+        >>> summary(Losses(0.05, 1.0, 0.02, 0.0, {}, {}))
+        'total 0.05  content 1  style 0.02'
+    """
+    parts = {"total": losses.total, "content": losses.content, "style": losses.style}
+    if losses.tv:
+        parts["tv"] = losses.tv
+    return "  ".join(f"{name} {value:.4g}" for name, value in parts.items())
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Watcher]:
+    """Show how far the run is: a bar on a terminal, elsewhere about ten plain lines."""
+    with _bar(console) if console.is_terminal else _lines(console) as watcher:
+        yield watcher
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Watcher]:
+    columns = (
+        TextColumn("iteration {task.completed:.0f} of {task.total:.0f}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1)
+        began = time.monotonic()
+
+        def watch(event: Event) -> None:
+            nonlocal began
+            if isinstance(event, Started):
+                bar.console.print(_opening(event), highlight=False)
+                bar.update(task, total=event.iterations)
+                began = time.monotonic()
+            elif isinstance(event, Step):
+                pace = (time.monotonic() - began) / max(1, event.iteration)
+                text = f"{event.evaluations} evaluations  {summary(event.losses)}  {pace:.2f} s each"
+                bar.update(task, completed=event.iteration, description=text)
+
+        yield watch
+
+
+@contextmanager
+def _lines(console: Console) -> Iterator[Watcher]:
+    every, total, began = 1, 0, time.monotonic()
+
+    def watch(event: Event) -> None:
+        nonlocal every, total, began
+        if isinstance(event, Started):
+            console.print(_opening(event), highlight=False, soft_wrap=True)
+            total, every, began = (
+                event.iterations,
+                max(1, event.iterations // 10),
+                time.monotonic(),
+            )
+        elif isinstance(event, Step) and event.iteration % every == 0:
+            pace = (time.monotonic() - began) / max(1, event.iteration)
+            text = f"iteration {event.iteration} of {total}  {event.evaluations} evaluations"
+            text += f"  {summary(event.losses)}"
+            if event.iteration:
+                left = pace * (total - event.iteration)
+                text += f"  {pace:.2f} s each  {left:.0f} s left"
+            console.print(text, highlight=False, soft_wrap=True)
+
+    yield watch
+
+
+def _opening(event: Started) -> str:
+    notes = "".join(f"note: {note}\n" for note in event.notes)
+    return f"{notes}{event.width}x{event.height} px, {event.precision} on {event.device}"
+
+
+@contextmanager
+def loss_log(path: Path) -> Iterator[Watcher]:
+    """Write a CSV with a row of losses per iteration, as the run goes: readable at any time.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        file = path.open("w", newline="", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise InputError(f"cannot write the log {path}: {error.strerror}") from None
+    with file:
+        writer = csv.writer(file, lineterminator="\n")
+
+        def watch(event: Event) -> None:
+            if not isinstance(event, Step):
+                return
+            found = event.losses
+            if event.iteration == 0:
+                layers = [f"content {name}" for name in found.content_layers]
+                layers += [f"style {name}" for name in found.style_layers]
+                head = ["iteration", "evaluations", "total", "content", "style", "tv"]
+                writer.writerow([*head, *layers])
+            values = [found.total, found.content, found.style, found.tv]
+            values += [*found.content_layers.values(), *found.style_layers.values()]
+            writer.writerow([event.iteration, event.evaluations, *values])
+
+        yield watch
+
+
+def snapshot_name(out: Path, iteration: int) -> Path:
+    """Return where the picture of an iteration is kept, beside ``out``.
+
+    Example:
+        >>> snapshot_name(Path("out.png"), 20).name
+        'out.0020.png'
+    """
+    return out.with_name(f"{out.stem}.{iteration:04d}{out.suffix}")
+
+
+def snapshots(out: Path, every: int) -> Watcher:
+    """Return a watcher that writes the picture of every ``every``-th iteration beside ``out``."""
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration and event.iteration % every == 0:
+            images.write(event.picture, snapshot_name(out, event.iteration))
+
+    return watch

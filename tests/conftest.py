@@ -1,0 +1,60 @@
+"""What tests share: a tiny VGG-19 with the real layer names, and pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from impasto.layers import LAYERS
+from impasto.weights import CAFFE, Weights
+
+WIDTHS = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8}
+"""Channels per block of the tiny network: all different, so that none is taken for another."""
+
+
+def make_tiny_weights(seed: int = 0) -> Weights:
+    """Return random weights of VGG-19's shape with few channels, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    kernels: dict[str, Tensor] = {}
+    biases: dict[str, Tensor] = {}
+    inputs = 3
+    for layer in LAYERS.values():
+        outputs = WIDTHS[layer.block]
+        shape = (outputs, inputs, 3, 3)
+        # He's scale keeps features of one size through all sixteen layers; the first sees 0..255.
+        scale = (2 / (9 * inputs)) ** 0.5 / (60 if inputs == 3 else 1)
+        kernels[layer.name] = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+        biases[layer.name] = 0.1 * torch.rand(outputs, generator=generator, dtype=torch.float64)
+        inputs = outputs
+    return Weights("tiny", "0" * 64, True, CAFFE, kernels, biases)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights() -> Weights:
+    return make_tiny_weights()
+
+
+@pytest.fixture
+def tiny_network(monkeypatch: pytest.MonkeyPatch, tiny_weights: Weights) -> Weights:
+    """Let every run in this test use the tiny weights instead of the embedded ones."""
+    monkeypatch.setattr("impasto.weights.load", lambda *_: tiny_weights)
+    return tiny_weights
+
+
+@pytest.fixture
+def picture_file(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a small picture with some structure, and gives its path."""
+
+    def write(name: str, width: int = 40, height: int = 32, seed: int = 0) -> Path:
+        generator = torch.Generator().manual_seed(seed)
+        coarse = torch.rand(1, 3, 4, 5, generator=generator)
+        fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+        path = tmp_path / name
+        array = (fine[0].permute(1, 2, 0) * 255).round().byte().numpy()
+        Image.fromarray(array).save(path)
+        return path
+
+    return write
