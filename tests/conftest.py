@@ -1,6 +1,6 @@
 """What tests share: a tiny VGG-19 with the real layer names, and pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,15 @@ def make_tiny_weights(seed: int = 0) -> Weights:
 @pytest.fixture(scope="session")
 def tiny_weights() -> Weights:
     return make_tiny_weights()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: for tensors this small, handing work to a second takes far longer."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

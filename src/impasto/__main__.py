@@ -14,7 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status documented in the README."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
     except ImpastoError as error:
         _say(f"impasto: {error}")
         return error.exit_code
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(_overview())
+        (sys.stdout if words else sys.stderr).write(_overview())
         return 0 if words else 2
     if words[0] == "--version":
         from importlib.metadata import version
@@ -64,7 +66,8 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    # A file's name may hold a line break.
+    sys.stderr.write(" ".join(text.splitlines()) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Words -> recipe -> run. Flags are derived from `Recipe` and the commands' fields; nothing else is here."""
+"""Words -> recipe -> run. Flags are derived from `Recipe` and the commands' own fields."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ __all__ = ["run"]
 Picture = Annotated[Path, arg(metavar="FILE")]
 MaybeFile = Annotated[Path | None, arg(metavar="FILE")]
 Out = Annotated[Path | None, arg(metavar="FILE", aliases=["-o"])]
-Preset = Annotated[Literal[tuple(PRESETS)], arg(metavar="NAME")]  # type: ignore[valid-type]
+Preset = Annotated[str, arg(metavar="NAME")]
 
 _PRESETS = "presets: " + "; ".join(f"{name}, {preset.help}" for name, preset in PRESETS.items())
 _PRECEDENCE = "A flag wins over the recipe file, the recipe file over the preset."
@@ -58,7 +58,9 @@ class _Descent:
 
         if self.save_every < 0:
             raise InputError("--save-every is negative; give a number of iterations, or 0")
-        files = runs.Files(content, tuple(styles), self.out or Path(out), self.log, self.no_clobber)
+        files = runs.Files(
+            content, tuple(styles), self.out or Path(out), self.log, self.no_clobber, self.save_every
+        )
         runs.check(files)
         console = Console(stderr=True)
         with contextlib.ExitStack() as stack:
@@ -336,6 +338,11 @@ def _parse(
         try:
             command, unknown = _parse_with_tyro(kind, name, words, description, default)
         except SystemExit:
+            # An unknown option takes the words after it along; what tyro then misses is no cause.
+            known = _flags(kind)
+            options = [word for word in words if word.startswith("--")]
+            if unknown := [word for word in options if word.split("=")[0] not in known]:
+                raise InputError(_unknown(kind, name, unknown)) from None
             line = _one_line(said.getvalue())
             raise InputError(f"{line}; see: impasto {name} --help") from None
     if unknown:
@@ -362,7 +369,7 @@ def _parse_with_tyro(
 
 
 @contextlib.contextmanager
-def _wide_terminal():  # noqa: ANN202
+def _wide_terminal() -> Iterator[None]:
     """Keep tyro from breaking a message into lines."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "2000"
@@ -375,26 +382,35 @@ def _wide_terminal():  # noqa: ANN202
 
 
 def _one_line(box: str) -> str:
-    """Return the message inside one of tyro's boxes: its lines up to the rule."""
+    """Return the message inside one of tyro's boxes: from below the title to the next rule."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│ ").strip() for line in plain.splitlines()]
     body: list[str] = []
-    for line in lines:
-        if line.startswith("╭"):
-            continue
-        if line.startswith(("─", "╰")):
-            break
-        body.append(line)
+    for line in plain.splitlines()[1:]:
+        text = line.strip("│ ")
+        if re.match("──|--( |-)|╰", text):  # where there is no UTF-8, tyro draws with hyphens
+            if body:
+                break
+        else:
+            body.append(text)
     return " ".join(" ".join(body).split()).rstrip(".")
 
 
 def _unknown(kind: Callable[..., Any], name: str, words: Sequence[str]) -> str:
-    option = next((word for word in words if word.startswith("-")), words[0])
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    names += [field.name for field in dataclasses.fields(Recipe)]
-    flags = ["--" + field.replace("_", "-") for field in names]
-    hint = near(option.split("=")[0], flags)
+    option = next((word for word in words if word.startswith("-")), None)
+    if option is None:
+        return f"{words[0]!r} is one word too many; see: impasto {name} --help"
+    hint = near(option.split("=")[0], _flags(kind))
     return f"unknown option {option}{hint or f'; see: impasto {name} --help'}"
+
+
+def _flags(kind: Callable[..., Any]) -> list[str]:
+    """Return the long options of a command."""
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    # Fields without a default are positional, but for the recipe, whose flags stand in its place.
+    names = [field.name for field in fields if field.default is not dataclasses.MISSING]
+    if any(field.name == "recipe" for field in fields):
+        names += [field.name for field in dataclasses.fields(Recipe)]
+    return ["--" + field.removesuffix("_file").replace("_", "-") for field in names]
 
 
 def _print(text: str) -> None:

@@ -46,7 +46,7 @@ class Step:
 
     ``picture`` is this step's, ``best`` the one with the lowest total so far; both are ``[3, H, W]``
     in 0..1 and are never changed afterwards. ``state()`` makes a copy of all that is needed to go on
-    from here: tensors and JSON scalars.
+    from here: tensors and JSON scalars. Call it before asking for the next event.
     """
 
     iteration: int

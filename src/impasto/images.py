@@ -8,8 +8,9 @@ import warnings
 from pathlib import Path
 
 import numpy
+import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from impasto.errors import InputError
@@ -44,13 +45,13 @@ def read(path: Path | str) -> Tensor:
         InputError: no such file, not a picture, damaged, or of a size that cannot be used.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give a picture file")
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give a picture file")
-    if not path.is_file():
-        raise InputError(f"{path} is not a regular file; give a picture file")
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give a picture file")
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a picture file")
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file; give a picture file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata does not concern the pixels
             with Image.open(path, formats=READABLE) as image:
@@ -59,9 +60,11 @@ def read(path: Path | str) -> Tensor:
                 array = _to_rgb(ImageOps.exif_transpose(image))
     except InputError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise InputError(f"{path} is not a picture; readable are {', '.join(READABLE)}") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:  # the system's, not the decoder's
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read, it seems damaged: {what}") from None
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
@@ -76,18 +79,20 @@ def _check(image: Image.Image, path: Path) -> None:
     check_sides(height, width, str(path), smallest=1)
 
 
-def _to_rgb(image: Image.Image) -> "numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float32]]":
+def _to_rgb(image: Image.Image) -> "npt.NDArray[numpy.float32]":
     """Return ``[H, W, 3]`` in 0..1 of an image in any of Pillow's modes."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         # Pillow's own conversion of deep greys turns every value over 255 white.
         grey = numpy.asarray(image, dtype=numpy.float32)
+        if not numpy.isfinite(grey).all():
+            raise ValueError("it has pixels that are NaN or infinite")
         if image.mode != "F":
-            grey = grey / 65535
+            grey = grey / numpy.float32(65535)
         return numpy.repeat(grey.clip(0, 1)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return numpy.asarray(image.convert("RGB"), dtype=numpy.float32) / 255
+    return numpy.asarray(image.convert("RGB"), dtype=numpy.float32) / numpy.float32(255)
 
 
 def to_8_bit(picture: Tensor) -> Tensor:

@@ -77,4 +77,4 @@ def stride(name: str) -> int:
         >>> stride("block1_conv1"), stride("block5_conv1")
         (1, 16)
     """
-    return 2 ** (LAYERS[name].block - 1)
+    return 1 << (LAYERS[name].block - 1)

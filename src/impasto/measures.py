@@ -25,13 +25,16 @@ def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Ten
         InputError: picture and content are not of one aspect, or too small.
     """
     _, height, width = picture.shape
-    schedule.check_sides(height, width, "the picture")
+    smallest = schedule.smallest_side(recipe)
+    schedule.check_sides(height, width, "the picture", smallest)
     device = devices.choose_device(recipe.device)
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
     network = VGG19(parameters, recipe.pooling, recipe.padding, torch.float32, device)
     if content is not None:
         aspect = content.shape[2] / content.shape[1]
-        if abs(width / height / aspect - 1) > _ASPECT_TOLERANCE:
+        near = abs(width / height / aspect - 1) <= _ASPECT_TOLERANCE
+        rounded = (width - 1) / (height + 1) < aspect < (width + 1) / (height - 1)
+        if not (near or rounded):
             raise InputError(
                 f"the picture ({width}x{height}) and the content "
                 f"({content.shape[2]}x{content.shape[1]}) differ in aspect; "
@@ -40,5 +43,5 @@ def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Ten
         content = schedule.resize(content, (height, width)).to(device)
     brought = [schedule.fit(style, max(height, width)).to(device) for style in styles]
     for style in brought:
-        schedule.check_sides(style.shape[1], style.shape[2], "a style")
+        schedule.check_sides(style.shape[1], style.shape[2], "a style", smallest)
     return Objective(recipe, network, content, brought).losses(picture.to(device))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from impasto import losses
+from impasto.errors import InputError
 from impasto.events import Losses
 from impasto.recipe import Recipe
 from impasto.summaries import as_matrix, gram
@@ -15,7 +16,7 @@ from impasto.vgg import VGG19
 __all__ = ["Evaluation", "Objective"]
 
 _FLAT = 1e-4
-"""A target with less than this share of white noise's energy counts as flat: see `_floor`."""
+"""A target with less than this share of white noise's energy counts as flat: see `_noise`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,11 @@ class Objective:
     def __init__(
         self, recipe: Recipe, network: VGG19, content: Tensor | None, styles: Sequence[Tensor]
     ) -> None:
-        """Take the targets from the content ``[3, H, W]`` and the styles, each of its own size."""
+        """Take the targets from the content ``[3, H, W]`` and the styles, each of its own size.
+
+        Raises:
+            InputError: alpha and beta leave nothing to compare with.
+        """
         self.recipe = recipe
         self.network = network
         self.content: dict[str, _Term] = {}
@@ -61,43 +66,52 @@ class Objective:
                 self._aim_at_content(content)
             if styles and recipe.beta > 0:
                 self._aim_at_styles(styles)
+        if not (self.content or self.style):
+            raise InputError(
+                "nothing to compare with: a photograph counts only with --alpha over 0, "
+                "a painting only with --beta over 0"
+            )
 
     def _aim_at_content(self, content: Tensor) -> None:
         layers = self.recipe.content_layers
-        for name, target in self.network(content, layers).items():
-            scale = 0.5
-            if self.recipe.weighting == "balanced":
-                energy = losses.squared_distance(target, torch.zeros_like(target)).item()
-                floor = self._floor(name, content)[0] * as_matrix(target).shape[1]
-                scale = 1 / max(energy, floor)
-            self.content[name] = _Term(target, scale / len(layers))
+        scale = dict.fromkeys(layers, 0.5)
+        targets = self.network(content, layers)
+        if self.recipe.weighting == "balanced":
+            for name, gram_of_noise in self._noise(layers, content).items():
+                energy = losses.squared_distance(targets[name], torch.zeros_like(targets[name])).item()
+                positions = as_matrix(targets[name]).shape[1]
+                scale[name] = 1 / max(energy, _FLAT * positions * gram_of_noise.trace().item())
+        self.content = {name: _Term(targets[name], scale[name] / len(layers)) for name in layers}
 
     def _aim_at_styles(self, styles: Sequence[Tensor]) -> None:
         layers = self.recipe.style_layers
-        targets: dict[str, Tensor] = {}
         shares = self.recipe.weight_of_styles(len(styles))
+        targets: dict[str, Tensor] = {}
         for picture, share in zip(styles, shares, strict=True):
-            for name, features in self.network(picture, layers).items():
-                part = share * losses.exact(_mean_gram(features))
-                targets[name] = targets[name] + part if name in targets else part
-        for name, target in targets.items():
-            scale = 1 / (4 * target.shape[0] ** 2)
-            if self.recipe.weighting == "balanced":
-                energy = target.square().sum().item()
-                scale = 1 / max(energy, self._floor(name, styles[0])[1])
-            self.style[name] = _Term(target, scale)
+            for name, part in self._mean_grams(picture, layers).items():
+                targets[name] = targets.get(name, torch.zeros_like(part)) + share * part
+        scale = {name: 1 / (4 * target.shape[0] ** 2) for name, target in targets.items()}
+        if self.recipe.weighting == "balanced":
+            for name, gram_of_noise in self._noise(layers, styles[0]).items():
+                energy = targets[name].square().sum().item()
+                scale[name] = 1 / max(energy, _FLAT**2 * gram_of_noise.square().sum().item())
+        self.style = {name: _Term(targets[name], scale[name]) for name in layers}
 
-    def _floor(self, name: str, like: Tensor) -> tuple[float, float]:
-        """Return the least energy per position, and of a Gram matrix, to divide by.
+    def _mean_grams(self, picture: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        return {
+            name: losses.exact(_mean_gram(features))
+            for name, features in self.network(picture, layers).items()
+        }
 
-        A flat picture may leave a layer silent; relative to nothing, every error is infinite. The
-        yardstick is the same network's response to white noise, so it fits any weights and pooling.
+    def _noise(self, layers: Sequence[str], like: Tensor) -> dict[str, Tensor]:
+        """Return the Gram matrices of white noise: the yardstick for what counts as flat.
+
+        A flat picture may leave a layer silent; relative to nothing, every error is infinite. So no
+        error is taken relative to less than a small share of the network's own response to noise,
+        which fits any weights and pooling.
         """
         generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(3, 64, 64, generator=generator).to(like)
-        matrix = _mean_gram(self.network(noise, (name,))[name])
-        energy = losses.exact(matrix)
-        return _FLAT * energy.trace().item(), _FLAT**2 * energy.square().sum().item()
+        return self._mean_grams(torch.rand(3, 64, 64, generator=generator).to(like), layers)
 
     def __call__(self, picture: Tensor) -> Evaluation:
         """Return losses and gradient at a picture ``[3, H, W]`` in 0..1."""

@@ -5,6 +5,7 @@ and a descent continued from it goes on bit for bit (on the CPU).
 """
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol
@@ -26,6 +27,11 @@ _FIRST_MOVE = 0.02
 
 Without curvature yet, torch's first step is 1 / ||g||_1 long: below what bf16 features can see, and
 eight evaluations of line search short of a useful one."""
+
+_LEAST_SLOPE = 1 / 128
+"""The sigmoid counts as at least this steep when the first step is scaled.
+
+At the walls of the box it is flat: a step scaled to be seen there would be endless."""
 
 _LINE_SEARCH = 25
 """The most evaluations that one line search may take."""
@@ -165,7 +171,7 @@ class LBFGS:
         for _ in range(2):
             was_fresh = self.fresh
             self._set_rate()
-            self.lbfgs.step(self._value)
+            self.lbfgs.step(self._value)  # type: ignore[no-untyped-call]
             end = self._point(self.logits.detach())
             if end.found.losses.total < self.found.losses.total:
                 self.here, self.tried, self.fresh = end, [end], False
@@ -182,7 +188,7 @@ class LBFGS:
         group["lr"] = 1.0
         slope = self.here.slope
         gradient = slope * self.found.gradient / self.unit
-        per_unit = (slope * gradient).abs().mean().item()
+        per_unit = (slope.clamp_min(_LEAST_SLOPE) * gradient).abs().mean().item()
         if self.fresh and per_unit > 0:
             # torch multiplies its first step by min(1, 1 / ||g||_1): undo that.
             group["lr"] = self.move / per_unit * max(1.0, gradient.abs().sum().item())
@@ -298,9 +304,12 @@ def descend(
         evaluations, totals = state["evaluations"], list(state["totals"])
 
     def here() -> Step:
+        capture = functools.partial(state_at, iteration)
         return Step(iteration, evaluations, optimizer.found.losses, optimizer.picture, best, capture)
 
-    def capture() -> dict[str, Any]:
+    def state_at(asked: int) -> dict[str, Any]:
+        if asked != iteration:
+            raise RuntimeError("the descent has moved on; call state() before asking for the next step")
         return {
             "iteration": iteration,
             "evaluations": evaluations,
@@ -314,6 +323,9 @@ def descend(
         yield here()
     reason = "all iterations done"
     while iteration < recipe.iterations:
+        if _on_plateau(totals, recipe.patience):
+            reason = f"the total fell by less than {_PLATEAU:.0%} in {recipe.patience} iterations"
+            break
         try:
             optimizer.step()
         except NotFiniteError:
@@ -333,9 +345,6 @@ def descend(
             best = optimizer.picture
         totals.append(optimizer.found.losses.total)
         yield here()
-        if _on_plateau(totals, recipe.patience):
-            reason = f"the total fell by less than {_PLATEAU:.0%} in {recipe.patience} iterations"
-            break
     return Outcome(reason, iteration, evaluations, best)
 
 
@@ -343,4 +352,4 @@ def _on_plateau(totals: list[float], patience: int) -> bool:
     """Say whether the last ``patience`` iterations lowered the lowest total by next to nothing."""
     if not patience or len(totals) <= patience:
         return False
-    return min(totals) > (1 - _PLATEAU) * min(totals[:-patience])
+    return min(totals) >= (1 - _PLATEAU) * min(totals[:-patience])

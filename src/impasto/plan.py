@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from impasto import devices, layers, schedule
+from impasto import devices, schedule
 from impasto.errors import InputError
 from impasto.recipe import Recipe
 
@@ -44,14 +44,6 @@ def make(recipe: Recipe, content: tuple[int, int] | None, style: tuple[int, int]
         size = height, width
     else:
         size = schedule.fitted(*like, recipe.sides[0])
-    schedule.check_sides(*size, "the picture", smallest=_smallest_side(recipe))
+    schedule.check_sides(*size, "the picture", smallest=schedule.smallest_side(recipe))
     device = devices.choose_device(recipe.device)
     return Plan(size, device, devices.choose_precision(recipe.precision, device))
-
-
-def _smallest_side(recipe: Recipe) -> int:
-    """Return the least side: reflection needs two cells of the deepest layer to mirror."""
-    if recipe.padding != "reflect":
-        return schedule.SMALLEST_SIDE
-    used = layers.deepest((*recipe.content_layers, *recipe.style_layers))
-    return max(schedule.SMALLEST_SIDE, 2 * layers.stride(used))

@@ -33,7 +33,7 @@ _MAX_FILE_BYTES = 256 * 1024
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Recipe:
-    """Every option of a run. Frozen: ``dataclasses.replace`` makes a changed copy.
+    """How the picture is made; also the keys of a recipe file (TOML).
 
     Raises:
         InputError: a value is out of its range, or two of them contradict each other.
@@ -118,7 +118,7 @@ class Recipe:
             raise InputError("--style-weights are all zero; at least one must be positive")
         if self.alpha == self.beta == 0:
             raise InputError("--alpha and --beta are both zero; at least one must be positive")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?|mps", self.device):
             raise InputError(f"unknown device {self.device!r}; use auto, cpu, cuda, cuda:N or mps")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.weights_sha256):
             raise InputError("--weights-sha256 needs 64 hexadecimal digits")

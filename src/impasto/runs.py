@@ -1,5 +1,6 @@
 """A run from files to files: check, decode, plan, transfer, write. Nothing else starts a run."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from impasto import images, transfer
-from impasto.errors import InputError, Interrupted, RunError
+from impasto.errors import InputError, Interrupted, RunError, near
 from impasto.events import Finished, Losses, Step
 from impasto.recipe import Recipe
 from impasto.transfer import Pictures
-from impasto.watch import Watcher
+from impasto.watch import Watcher, existing_snapshots
 
 __all__ = ["Files", "Result", "carry_out"]
 
@@ -32,6 +33,7 @@ class Files:
     out: Path
     log: Path | None = None
     no_clobber: bool = False
+    save_every: int = 0
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -73,10 +75,10 @@ def carry_out(recipe: Recipe, files: Files, watchers: Sequence[Watcher] = ()) ->
     try:
         with _signals_raise(), _memory_errors(plan.size):
             for event in transfer.run(recipe, pictures, plan):
-                for watcher in watchers:
-                    watcher(event)
                 if isinstance(event, Step):
                     last = event
+                for watcher in watchers:
+                    watcher(event)
     except Interrupted as interruption:
         if last is None:
             raise
@@ -103,27 +105,49 @@ def check(files: Files, start: Path | None = None) -> None:
     Raises:
         InputError: as above.
     """
-    images.check_suffix(files.out)
     inputs = [path for path in (*files.inputs, start) if path]
     for target in (files.out, *((files.log,) if files.log else ())):
-        if target.is_dir():
-            raise InputError(f"{target} is a folder; give a file name")
-        if not target.parent.is_dir():
-            raise InputError(f"the folder {target.parent} does not exist; make it first")
-        if target.exists() and not target.is_file():
-            raise InputError(f"{target} is not a regular file; give another name")
-        for path in inputs:
-            if target.exists() and path.exists() and target.samefile(path):
-                raise InputError(f"{target} is an input of this run; choose another name with -o")
+        try:
+            _check_place(target)
+            _check_apart(target, inputs)
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise InputError(f"cannot write {target}: {error.strerror}") from None
+    images.check_suffix(files.out)
+    snapshots = existing_snapshots(files.out, files.save_every) if files.save_every else []
+    for target in snapshots:
+        _check_apart(target, inputs)
     if files.log and files.log.resolve() == files.out.resolve():
         raise InputError(f"--log and -o are the same file {files.out}; give two names")
-    if files.no_clobber and files.out.exists():
-        raise InputError(f"{files.out} exists and --no-clobber forbids replacing it")
+    for target in (files.out, *snapshots):
+        if files.no_clobber and target.exists():
+            raise InputError(f"{target} exists and --no-clobber forbids replacing it")
+
+
+def _check_place(target: Path) -> None:
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; give a file name")
+    if not target.parent.is_dir():
+        raise InputError(f"the folder {target.parent} does not exist; make it first")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{target} is not a regular file; give another name")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"the folder {target.parent} cannot be written to; give another one")
+
+
+def _check_apart(target: Path, inputs: Sequence[Path]) -> None:
+    for path in inputs:
+        if target.exists() and path.exists() and target.samefile(path):
+            raise InputError(f"{target} is an input of this run and would be replaced; rename one")
 
 
 def _start_file(recipe: Recipe) -> Path | None:
     """Return the picture file to start from, if ``init`` names one."""
-    return None if recipe.init in _STARTS else Path(recipe.init)
+    if recipe.init in _STARTS:
+        return None
+    start = Path(recipe.init)
+    if not os.path.lexists(recipe.init) and (hint := near(recipe.init, _STARTS)):
+        raise InputError(f"--init {recipe.init}: there is no such file{hint}")
+    return start
 
 
 def _as_computed(saved: Tensor, computed: Tensor) -> Tensor:

@@ -6,9 +6,11 @@ Sizes are (height, width), as in tensors; what a user reads or writes is WIDTHxH
 from torch import Tensor
 from torch.nn import functional
 
+from impasto import layers
 from impasto.errors import InputError
+from impasto.recipe import Recipe
 
-__all__ = ["SMALLEST_SIDE", "check_sides", "cover", "fit", "fitted", "resize"]
+__all__ = ["SMALLEST_SIDE", "check_sides", "cover", "fit", "fitted", "resize", "smallest_side"]
 
 SMALLEST_SIDE = 16
 """The fourth pooling leaves nothing of a smaller picture."""
@@ -25,6 +27,19 @@ def fitted(height: int, width: int, long_side: int) -> tuple[int, int]:
     """
     scale = long_side / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def smallest_side(recipe: Recipe) -> int:
+    """Return the least side of a picture: reflection needs two cells of the deepest layer to mirror.
+
+    Example:
+        >>> smallest_side(Recipe()), smallest_side(Recipe(padding="reflect"))
+        (16, 32)
+    """
+    if recipe.padding != "reflect":
+        return SMALLEST_SIDE
+    used = layers.deepest((*recipe.content_layers, *recipe.style_layers))
+    return max(SMALLEST_SIDE, 2 * layers.stride(used))
 
 
 def check_sides(height: int, width: int, what: str, smallest: int = SMALLEST_SIDE) -> None:
@@ -59,7 +74,8 @@ def resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 def fit(picture: Tensor, long_side: int) -> Tensor:
     """Return a picture with its long side brought to ``long_side``, aspect kept."""
-    return resize(picture, fitted(*picture.shape[1:], long_side))
+    _, height, width = picture.shape
+    return resize(picture, fitted(height, width, long_side))
 
 
 def cover(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 Pictures are tensors ``[3, H, W]``, float32, sRGB in 0..1, of any size: they are brought to the plan's.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ def run(
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
     network = VGG19(parameters, recipe.pooling, recipe.padding, plan.precision, plan.device)
     content = None if pictures.content is None else _place(pictures.content, plan, plan.size)
-    styles = [_place(style, plan, _style_size(style, plan)) for style in pictures.styles]
+    styles = [_place(style, plan, _style_size(style, plan, recipe)) for style in pictures.styles]
     start = _place(_start(recipe, pictures, plan), plan, plan.size)
     objective = Objective(recipe, network, content, styles)
     yield Started(
@@ -77,17 +78,20 @@ def picture(content: Tensor | None, *styles: Tensor, **options: Any) -> Tensor: 
     """
     recipe = Recipe(**options)
     pictures = Pictures(content, styles)
-    *_, finished = run(recipe, pictures, plan_for(recipe, pictures))
+    # Only the last event is kept: each step holds a picture.
+    (finished,) = deque(run(recipe, pictures, plan_for(recipe, pictures)), maxlen=1)
     assert isinstance(finished, Finished)
     return finished.picture
 
 
 def plan_for(recipe: Recipe, pictures: Pictures) -> Plan:
     """Return the plan for these pictures on this machine."""
-    sizes = [(image.shape[1], image.shape[2]) for image in pictures.styles[:1]]
-    content = pictures.content
-    like = None if content is None else (content.shape[1], content.shape[2])
-    return planning.make(recipe, like, *(sizes or [None]))
+    content, style = pictures.content, next(iter(pictures.styles), None)
+    return planning.make(recipe, _size(content), _size(style))
+
+
+def _size(image: Tensor | None) -> tuple[int, int] | None:
+    return None if image is None else (image.shape[1], image.shape[2])
 
 
 def _place(image: Tensor, plan: Plan, size: tuple[int, int]) -> Tensor:
@@ -96,10 +100,10 @@ def _place(image: Tensor, plan: Plan, size: tuple[int, int]) -> Tensor:
     return schedule.resize(image.to(real), size).to(plan.device)
 
 
-def _style_size(style: Tensor, plan: Plan) -> tuple[int, int]:
+def _style_size(style: Tensor, plan: Plan, recipe: Recipe) -> tuple[int, int]:
     """Return the style's size: the picture's long side, its own aspect."""
     size = schedule.fitted(style.shape[1], style.shape[2], max(plan.size))
-    schedule.check_sides(*size, "a style")
+    schedule.check_sides(*size, "a style", schedule.smallest_side(recipe))
     return size
 
 

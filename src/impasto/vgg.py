@@ -73,8 +73,7 @@ class VGG19(nn.Module):
             return torch.tensor(values, dtype=wide, device=device).view(3, 1, 1)
 
         self.scale = preprocessing.scale
-        self.register_buffer("mean", colours(preprocessing.mean))
-        self.register_buffer("std", colours(preprocessing.std))
+        self.mean, self.std = colours(preprocessing.mean), colours(preprocessing.std)
         for name, kernel in weights.kernels.items():
             kernel = kernel.to(device, precision, memory_format=torch.channels_last)
             self.register_buffer(f"{name}_kernel", kernel)

@@ -1,10 +1,12 @@
 """Watchers of a run: each is called with every event, in order, and shows or keeps something of it."""
 
 import csv
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,7 +15,15 @@ from impasto import images
 from impasto.errors import InputError
 from impasto.events import Event, Losses, Started, Step
 
-__all__ = ["Watcher", "loss_log", "progress", "snapshot_name", "snapshots", "summary"]
+__all__ = [
+    "Watcher",
+    "existing_snapshots",
+    "loss_log",
+    "progress",
+    "snapshot_name",
+    "snapshots",
+    "summary",
+]
 
 Watcher = Callable[[Event], None]
 
@@ -98,19 +108,21 @@ def _opening(event: Started) -> str:
 def loss_log(path: Path) -> Iterator[Watcher]:
     """Write a CSV with a row of losses per iteration, as the run goes: readable at any time.
 
+    The file is opened when the run has started: a run that is refused leaves an old log alone.
+
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        file = path.open("w", newline="", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise InputError(f"cannot write the log {path}: {error.strerror}") from None
-    with file:
-        writer = csv.writer(file, lineterminator="\n")
+    with ExitStack() as stack:
+        file: TextIO
 
         def watch(event: Event) -> None:
+            nonlocal file
+            if isinstance(event, Started):
+                file = stack.enter_context(_open_log(path))
             if not isinstance(event, Step):
                 return
+            writer = csv.writer(file, lineterminator="\n")
             found = event.losses
             if event.iteration == 0:
                 layers = [f"content {name}" for name in found.content_layers]
@@ -124,6 +136,13 @@ def loss_log(path: Path) -> Iterator[Watcher]:
         yield watch
 
 
+def _open_log(path: Path) -> TextIO:
+    try:
+        return path.open("w", newline="", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise InputError(f"cannot write the log {path}: {error.strerror}") from None
+
+
 def snapshot_name(out: Path, iteration: int) -> Path:
     """Return where the picture of an iteration is kept, beside ``out``.
 
@@ -132,6 +151,13 @@ def snapshot_name(out: Path, iteration: int) -> Path:
         'out.0020.png'
     """
     return out.with_name(f"{out.stem}.{iteration:04d}{out.suffix}")
+
+
+def existing_snapshots(out: Path, every: int) -> list[Path]:
+    """Return the files beside ``out`` that bear the name of a snapshot to come."""
+    name = re.compile(re.escape(out.stem) + r"\.(\d{4,})" + re.escape(out.suffix))
+    matches = ((path, name.fullmatch(path.name)) for path in sorted(out.parent.iterdir()))
+    return [path for path, match in matches if match and int(match[1]) % every == 0]
 
 
 def snapshots(out: Path, every: int) -> Watcher:

