@@ -28,11 +28,6 @@ _FIRST_MOVE = 0.02
 Without curvature yet, torch's first step is 1 / ||g||_1 long: below what bf16 features can see, and
 eight evaluations of line search short of a useful one."""
 
-_LEAST_SLOPE = 1 / 128
-"""The sigmoid counts as at least this steep when the first step is scaled.
-
-At the walls of the box it is flat: a step scaled to be seen there would be endless."""
-
 _LINE_SEARCH = 25
 """The most evaluations that one line search may take."""
 
@@ -121,10 +116,11 @@ class Adam:
 
 
 class LBFGS:
-    """torch's L-BFGS with strong-Wolfe line search, on pixels x = sigmoid(z): inside 0..1 for any z.
+    """torch's L-BFGS with strong-Wolfe line search, on pixels x = (1 - cos z) / 2: in 0..1 for any z.
 
     Reference: Nocedal and Wright, "Numerical Optimization" (2006), chapters 3 and 7. The picture on
-    disk is what counts, and L-BFGS without a box walks far outside it.
+    disk is what counts, and L-BFGS without a box walks far outside it. A cosine leaves the walls of
+    the box sooner than a sigmoid does: its slope there is sqrt(x (1 - x)), not x (1 - x).
 
     Nothing is evaluated twice: torch asks for value and gradient at the point where the last line
     search ended, which is among the points evaluated there. The value is divided by the start's, as
@@ -132,27 +128,27 @@ class LBFGS:
     """
 
     _EDGE = 1 / 512
-    """Pixels start this far inside the box, half a grey level: at its wall the slope is zero."""
+    """Pixels start this far inside the box, half a grey level: on its walls the slope is zero."""
 
     def __init__(self, recipe: Recipe, start: Tensor, evaluate: Evaluate) -> None:
         """Stand at ``start``, brought inside the box."""
         self.evaluate = evaluate
         self.history = recipe.history
         self.move = _FIRST_MOVE
-        self._stand_at(torch.logit(start.clamp(self._EDGE, 1 - self._EDGE)))
+        self._stand_at(torch.acos(1 - 2 * start.clamp(self._EDGE, 1 - self._EDGE)))
         self.unit = abs(self.found.losses.total) or 1.0
         self._restart()
 
-    def _stand_at(self, logits: Tensor) -> None:
+    def _stand_at(self, angles: Tensor) -> None:
         self.tried: list[_Point] = []
-        self.here = self._point(logits)
+        self.here = self._point(angles)
         self.picture, self.found = self.here.picture, self.here.found
 
     def _restart(self) -> None:
         """Forget the curvature; the next step is a scaled step along the gradient."""
-        self.logits = self.here.logits.clone().requires_grad_()
+        self.angles = self.here.angles.clone().requires_grad_()
         self.lbfgs = torch.optim.LBFGS(
-            [self.logits],
+            [self.angles],
             max_iter=1,
             max_eval=_LINE_SEARCH + 1,
             history_size=self.history,
@@ -172,7 +168,7 @@ class LBFGS:
             was_fresh = self.fresh
             self._set_rate()
             self.lbfgs.step(self._value)  # type: ignore[no-untyped-call]
-            end = self._point(self.logits.detach())
+            end = self._point(self.angles.detach())
             if end.found.losses.total < self.found.losses.total:
                 self.here, self.tried, self.fresh = end, [end], False
                 self.picture, self.found = end.picture, end.found
@@ -188,23 +184,25 @@ class LBFGS:
         group["lr"] = 1.0
         slope = self.here.slope
         gradient = slope * self.found.gradient / self.unit
-        per_unit = (slope.clamp_min(_LEAST_SLOPE) * gradient).abs().mean().item()
+        per_unit = (slope * gradient).abs().mean().item()
         if self.fresh and per_unit > 0:
+            # No angle turns by more than half a turn: beyond it the cosine only comes back.
+            rate = min(self.move / per_unit, math.pi / gradient.abs().max().item())
             # torch multiplies its first step by min(1, 1 / ||g||_1): undo that.
-            group["lr"] = self.move / per_unit * max(1.0, gradient.abs().sum().item())
+            group["lr"] = rate * max(1.0, gradient.abs().sum().item())
 
     def _value(self) -> float:
-        point = self._point(self.logits.detach())
-        self.logits.grad = point.slope * point.found.gradient / self.unit
+        point = self._point(self.angles.detach())
+        self.angles.grad = point.slope * point.found.gradient / self.unit
         return point.found.losses.total / self.unit
 
-    def _point(self, logits: Tensor) -> "_Point":
-        """Return picture and evaluation at ``logits``, from memory where they are known."""
+    def _point(self, angles: Tensor) -> "_Point":
+        """Return picture and evaluation at ``angles``, from memory where they are known."""
         for point in self.tried:
-            if torch.equal(point.logits, logits):
+            if torch.equal(point.angles, angles):
                 return point
-        picture = torch.sigmoid(logits)
-        point = _Point(logits.clone(), picture, self.evaluate(picture))
+        picture = (1 - torch.cos(angles)) / 2
+        point = _Point(angles.clone(), picture, self.evaluate(picture))
         # torch asks again for where a line search began, and where it ended: at its last or its
         # lowest point. Nothing else is kept.
         lowest = min([*self.tried[1:], point], key=lambda tried: tried.found.losses.total)
@@ -218,9 +216,9 @@ class LBFGS:
         self._restart()
 
     def state(self) -> dict[str, Any]:
-        """Return the logits and torch's L-BFGS state."""
+        """Return the angles and torch's L-BFGS state."""
         return {
-            "logits": self.here.logits,
+            "angles": self.here.angles,
             "fresh": self.fresh,
             "move": self.move,
             "unit": self.unit,
@@ -230,7 +228,7 @@ class LBFGS:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.move, self.unit = state["move"], state["unit"]
-        self._stand_at(state["logits"])
+        self._stand_at(state["angles"])
         self._restart()
         self.fresh = state["fresh"]
         self.lbfgs.load_state_dict(copy.deepcopy(state["lbfgs"]))
@@ -239,14 +237,14 @@ class LBFGS:
 class _Point(NamedTuple):
     """Where a line search has been."""
 
-    logits: Tensor
+    angles: Tensor
     picture: Tensor
     found: Evaluation
 
     @property
     def slope(self) -> Tensor:
-        """The sigmoid's derivative dx/dz = x (1 - x)."""
-        return self.picture * (1 - self.picture)
+        """The derivative dx/dz = sin(z) / 2."""
+        return torch.sin(self.angles) / 2
 
 
 class Outcome(NamedTuple):
