@@ -1,4 +1,4 @@
-"""Draw `docs/options.md` from the fields of `Recipe`; with --check, say whether it is up to date."""
+"""Draw `docs/options.md` from the fields of `Recipe` (`make fix`); --check compares it."""
 
 import ast
 import dataclasses
@@ -34,9 +34,9 @@ def page() -> str:
     lines = [
         "# Options",
         "",
-        "Every option of `transfer`, `texture` and `reconstruct`, and what `measure` takes of them. As a flag it is",
-        "`--style-layers`, in a recipe file (TOML) and in Python `style_layers`. A flag wins over the recipe file, the",
-        "recipe file over the preset. Drawn from `impasto.recipe` by `make fix`.",
+        "Every option of `transfer`, `texture` and `reconstruct`, and what `measure` takes of them.",
+        "`style_layers` is a key of a recipe file (TOML) and a name in Python; its flag is",
+        "`--style-layers`. A flag wins over the recipe file, the recipe file over the preset.",
         "",
         "| option | default | meaning |",
         "|---|---|---|",

@@ -18,7 +18,9 @@ FOLDER = Path(__file__).with_name("pictures")
 
 def strip(pictures: list[Image.Image]) -> Image.Image:
     """Return pictures side by side at one height, on white."""
-    sized = [picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT)) for picture in pictures]
+    sized = [
+        picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT)) for picture in pictures
+    ]
     gap = 8
     canvas = Image.new("RGB", (sum(p.width for p in sized) + gap * (len(sized) - 1), HEIGHT), "white")
     left = 0
@@ -35,7 +37,9 @@ def draw(photo: str, painting: str, out: Path) -> None:
         content, style, picture = (Path(folder, f"{name}.png") for name in (photo, painting, "out"))
         if main(["transfer", str(content), str(style), "-o", str(picture)]):
             raise SystemExit(1)
-        strip([Image.open(path).convert("RGB") for path in (content, style, picture)]).save(out, quality=88)
+        strip([Image.open(path).convert("RGB") for path in (content, style, picture)]).save(
+            out, quality=88
+        )
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def test_report_and_gatys_are_the_report(name: str, descent: dict[str, object]) 
     assert {field: getattr(recipe, field) for field in descent} == descent
 
 
-def test_the_default_is_what_the_issue_calls_default() -> None:
+def test_the_default_is_balanced_average_lbfgs_from_the_content_at_512() -> None:
     recipe = Recipe.from_preset("default")
     assert recipe == Recipe()
     chosen = (
@@ -215,7 +215,7 @@ def test_the_default_is_what_the_issue_calls_default() -> None:
         recipe.init,
         recipe.size,
     )
-    assert chosen == ("balanced", "average", "zeros", "lbfgs", "content", 512)
+    assert chosen == ("balanced", "average", "replicate", "lbfgs", "content", 512)
 
 
 def test_a_draft_is_smaller_and_shorter_than_the_default() -> None:

@@ -49,8 +49,8 @@ class Recipe:
     """Weight of the content loss."""
     beta: Weight = 1.0
     """Weight of the style loss."""
-    tv: Weight = 0.0
-    """Weight of total variation, a mean per pixel."""
+    tv: Weight = 0.1
+    """Weight of total variation, a mean per pixel: against speckle and checkerboard in flat areas."""
     weighting: Literal["balanced", "report"] = "balanced"
     """balanced: each loss relative to its target, the same at any size; report: equations 1 to 5."""
     content_layers: tuple[str, ...] = ("block4_conv2",)
@@ -77,8 +77,8 @@ class Recipe:
     """Start from content, noise (the report's white noise), style, gray, or a picture file."""
     pooling: Literal["average", "max", "l2"] = "average"
     """Pooling between the network's blocks; average is the report's."""
-    padding: Literal["zeros", "replicate", "reflect", "circular"] = "zeros"
-    """Border of every convolution; zeros is the paper's."""
+    padding: Literal["zeros", "replicate", "reflect", "circular"] = "replicate"
+    """Border of every convolution; zeros is the paper's and leaves a faint frame."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the white noise."""
     weights: str = "vgg19-embedded"
