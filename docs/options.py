@@ -28,6 +28,11 @@ def helps() -> dict[str, str]:
     return found
 
 
+def plain(value: object) -> str:
+    """Return a value as a user writes it."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def page() -> str:
     """Return the page."""
     text = helps()
@@ -42,13 +47,12 @@ def page() -> str:
         "|---|---|---|",
     ]
     for field in dataclasses.fields(recipe.Recipe):
-        default = field.default
-        shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        shown = plain(field.default)
         cell = f"`{shown}`" if shown else ""
         lines.append(f"| `{field.name}` | {cell} | {text[field.name]} |".replace("|  |", "| |"))
     lines += ["", "## Presets", "", "| preset | what it is | sets |", "|---|---|---|"]
     for name, preset in PRESETS.items():
-        fields = ", ".join(f"{key} {value}" for key, value in preset.fields.items())
+        fields = ", ".join(f"{key} {plain(value)}" for key, value in preset.fields.items())
         lines.append(f"| `{name}` | {preset.help} | {fields or 'nothing'} |")
     return "\n".join(lines) + "\n"
 

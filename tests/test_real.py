@@ -13,7 +13,8 @@ from impasto import images, samples, transfer
 from impasto.__main__ import main
 from impasto.events import Step
 from impasto.layers import LAYERS
-from impasto.recipe import REPORT_LAYERS, Recipe
+from impasto.layers import REPORT_STYLE as REPORT_LAYERS
+from impasto.recipe import Recipe
 from impasto.transfer import Pictures
 from impasto.vgg import VGG19
 from impasto.weights import load

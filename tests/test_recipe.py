@@ -9,7 +9,8 @@ import pytest
 
 from impasto.catalog import PRESETS
 from impasto.errors import InputError
-from impasto.recipe import REPORT_LAYERS, Recipe, read_toml
+from impasto.layers import REPORT_STYLE as REPORT_LAYERS
+from impasto.recipe import Recipe, read_toml
 
 
 def refusal(**fields: Any) -> str:

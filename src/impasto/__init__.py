@@ -14,10 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from impasto import events, images, measures, samples, transfer
+    from impasto import errors, events, images, measures, samples, transfer
     from impasto.recipe import Recipe
 
-__all__ = ["Recipe", "events", "images", "measures", "samples", "transfer"]
+__all__ = ["Recipe", "errors", "events", "images", "measures", "samples", "transfer"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

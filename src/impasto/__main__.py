@@ -46,6 +46,9 @@ def _dispatch(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         known = ", ".join(COMMANDS)
         raise InputError(f"unknown command {words[0]!r}; there are {known}{near(words[0], COMMANDS)}")
+    # NNPACK's threads take turns with OpenMP's, which by default spin for a while when they are idle.
+    # Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from impasto.cli import run
 
     return run(words[0], words[1:])
@@ -66,8 +69,9 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
-    # A file's name may hold a line break.
-    sys.stderr.write(" ".join(text.splitlines()) + "\n")
+    # A file's name may hold a line break, or what a terminal takes for an order.
+    line = " ".join(text.splitlines())
+    sys.stderr.write("".join(sign if sign.isprintable() else "?" for sign in line) + "\n")
 
 
 if __name__ == "__main__":

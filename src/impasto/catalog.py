@@ -5,6 +5,8 @@ A preset is a set of recipe fields; what it does not name keeps the default.
 
 from typing import NamedTuple
 
+from impasto.layers import REPORT_CONTENT, REPORT_STYLE
+
 __all__ = ["COMMANDS", "PRESETS", "Preset"]
 
 COMMANDS: dict[str, str] = {
@@ -31,9 +33,8 @@ _REPORT: dict[str, object] = {
     "alpha": 1e-3,
     "beta": 1.0,
     "tv": 0.0,
-    "content_layers": ("block4_conv2",),
-    "style_layers": ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1"),
-    "layer_weights": (),
+    "content_layers": REPORT_CONTENT,
+    "style_layers": REPORT_STYLE,
     "pooling": "average",
     "padding": "zeros",
     "init": "noise",
@@ -49,7 +50,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "report": Preset(
         "exactly the report: equations 1 to 5, white noise, Adam 0.02, 1000 iterations",
-        {**_REPORT, "optimizer": "adam", "learning_rate": 0.02},
+        {**_REPORT, "optimizer": "adam", "learning_rate": 0.02, "adam_betas": (0.9, 0.999)},
     ),
     "gatys": Preset(
         "the report's equations with L-BFGS, as Gatys et al. descend",

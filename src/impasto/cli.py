@@ -28,7 +28,7 @@ MaybeFile = Annotated[Path | None, arg(metavar="FILE")]
 Out = Annotated[Path | None, arg(metavar="FILE", aliases=["-o"])]
 Preset = Annotated[str, arg(metavar="NAME")]
 
-_PRESETS = "presets: " + "; ".join(f"{name}, {preset.help}" for name, preset in PRESETS.items())
+_PRESETS = "\n".join(["presets:", *(f"  {name:<8} {preset.help}" for name, preset in PRESETS.items())])
 _PRECEDENCE = "A flag wins over the recipe file, the recipe file over the preset."
 
 
@@ -48,7 +48,7 @@ class _Descent:
     log: MaybeFile = None
     """Write the losses of every iteration to this CSV file."""
     save_every: Annotated[int, arg(metavar="N")] = 0
-    """Also write OUT.NNNN.png every N iterations."""
+    """Also write every N-th picture as OUT.NNNN.png, in OUT's format."""
 
     def descend(self, content: Path | None, styles: Sequence[Path], out: str) -> None:
         """Carry out the run and say on stderr what was written."""
@@ -58,10 +58,16 @@ class _Descent:
 
         if self.save_every < 0:
             raise InputError("--save-every is negative; give a number of iterations, or 0")
+        named = (self.recipe_file, Path(self.recipe.weights))
         files = runs.Files(
-            content, tuple(styles), self.out or Path(out), self.log, self.no_clobber, self.save_every
+            content=content,
+            styles=tuple(styles),
+            out=self.out or Path(out),
+            log=self.log,
+            no_clobber=self.no_clobber,
+            save_every=self.save_every,
+            others=tuple(path for path in named if path and path.is_file()),
         )
-        runs.check(files)
         console = Console(stderr=True)
         with contextlib.ExitStack() as stack:
             watchers = [stack.enter_context(watch.progress(console))]
@@ -237,6 +243,7 @@ def _fetch(name: str) -> Path:
 
     from impasto import weights
 
+    weights.locate(name)  # an unknown name is refused before there is a bar
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"fetching {name}", total=None)
         return weights.fetch(name, lambda done, total: bar.update(task, completed=done, total=total))

@@ -42,9 +42,9 @@ class BusyError(ImpastoError):
 class Interrupted(ImpastoError):
     """A signal asked the run to stop; ``exit_code`` is 128 plus the signal's number."""
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, message: str = "interrupted") -> None:
         """Remember which signal it was."""
-        super().__init__("interrupted")
+        super().__init__(message)
         self.exit_code = 128 + signal_number
 
 

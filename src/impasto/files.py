@@ -28,7 +28,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         >>> [entry.name for entry in folder.iterdir()]
         ['word.txt']
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    # The temporary name is short: a long name with something added might be too long.
+    handle, name = tempfile.mkstemp(prefix=".impasto-", suffix=".part", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

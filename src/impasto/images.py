@@ -11,13 +11,14 @@ import numpy
 import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Image import DecompressionBombError
 from torch import Tensor
 
 from impasto.errors import InputError
 from impasto.files import atomic_write
 from impasto.schedule import check_sides
 
-__all__ = ["READABLE", "WRITABLE", "check_suffix", "read", "to_8_bit", "write"]
+__all__ = ["READABLE", "WRITABLE", "check_size", "check_suffix", "read", "to_8_bit", "write"]
 
 READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
 """The formats that are read; a file's first bytes decide, not its name."""
@@ -32,6 +33,9 @@ WRITABLE: dict[str, tuple[str, dict[str, object]]] = {
 }
 """The formats that are written, by suffix."""
 
+LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+"""The longest side, where a format has one."""
+
 MOST_PIXELS = 150_000_000
 
 
@@ -39,7 +43,8 @@ def read(path: Path | str) -> Tensor:
     """Return a picture file as ``[3, H, W]`` float32 in 0..1, turned as its EXIF orientation says.
 
     Of a file with several frames the first is read. Transparent parts are laid over white; 16-bit
-    greys keep their depth, other pictures are read at 8 bits.
+    greys keep their depth, other pictures are read at 8 bits. Colour profiles are not applied: the
+    numbers are taken for sRGB.
 
     Raises:
         InputError: no such file, not a picture, damaged, or of a size that cannot be used.
@@ -59,6 +64,10 @@ def read(path: Path | str) -> Tensor:
                 image.load()
                 array = _to_rgb(ImageOps.exif_transpose(image))
     except InputError:
+        raise
+    except DecompressionBombError:  # Pillow's own limit stands before ours
+        raise InputError(f"{path} has over {MOST_PIXELS // 10**6} megapixels; shrink it") from None
+    except MemoryError:
         raise
     except UnidentifiedImageError:
         raise InputError(f"{path} is not a picture; readable are {', '.join(READABLE)}") from None
@@ -132,3 +141,17 @@ def write(picture: Tensor, path: Path | str) -> None:
             image.save(file, kind, **options)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Refuse a picture that its file format cannot hold.
+
+    Raises:
+        InputError: a side is longer than the format allows.
+    """
+    kind, _ = WRITABLE[path.suffix.lower()]
+    most = LONGEST_SIDE.get(kind, max(height, width))
+    if max(height, width) > most:
+        raise InputError(
+            f"{width}x{height} px: a {kind} picture has at most {most} px a side; write .png"
+        )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from impasto.errors import InputError, near
 
-__all__ = ["LAYERS", "Layer", "canonical", "deepest", "stride"]
+__all__ = ["LAYERS", "REPORT_CONTENT", "REPORT_STYLE", "Layer", "canonical", "deepest", "stride"]
 
 
 class Layer(NamedTuple):
@@ -41,6 +41,10 @@ def _table() -> dict[str, Layer]:
 
 LAYERS: dict[str, Layer] = _table()
 """The sixteen convolution layers by name, in network order."""
+
+REPORT_CONTENT = ("block4_conv2",)
+REPORT_STYLE = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1")
+"""The report's content layer and its style layers."""
 
 
 def canonical(name: str) -> str:

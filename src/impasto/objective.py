@@ -29,19 +29,19 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Term:
-    """One layer's target, and the factor its squared distance is multiplied with."""
+    """One layer's target, and the factor that its equation is multiplied with: 1 as reported."""
 
     target: Tensor
-    scale: float
+    factor: float = 1.0
 
 
 class Objective:
     """Equation 5, alpha L_content + beta L_style + tv TV, held against its targets.
 
-    Both losses are squared distances; the two weightings differ in the factor alone:
+    Both losses are squared distances; the two weightings differ in a factor alone:
 
-        report    content 1/2,          style 1/(4 N^2)   (equations 1 and 3)
-        balanced  content 1 / ||P||^2,  style 1 / ||A||^2 (each relative to its own target)
+        report    content 1/2 ||F - P||^2,          style 1/(4 N^2) ||G - A||^2  (equations 1, 3)
+        balanced  content ||F - P||^2 / ||P||^2,    style ||G - A||^2 / ||A||^2
 
     Departure from equation 3: Gram matrices are divided by their own M, so that the style may have
     another size than the content; the two are identical when sizes agree.
@@ -74,14 +74,14 @@ class Objective:
 
     def _aim_at_content(self, content: Tensor) -> None:
         layers = self.recipe.content_layers
-        scale = dict.fromkeys(layers, 0.5)
-        targets = self.network(content, layers)
-        if self.recipe.weighting == "balanced":
-            for name, gram_of_noise in self._noise(layers, content).items():
-                energy = losses.squared_distance(targets[name], torch.zeros_like(targets[name])).item()
-                positions = as_matrix(targets[name]).shape[1]
-                scale[name] = 1 / max(energy, _FLAT * positions * gram_of_noise.trace().item())
-        self.content = {name: _Term(targets[name], scale[name] / len(layers)) for name in layers}
+        self.content = {name: _Term(target) for name, target in self.network(content, layers).items()}
+        if self.recipe.weighting == "report":
+            return
+        for name, gram_of_noise in self._noise(layers, content).items():
+            target = self.content[name].target
+            energy = losses.squared_distance(target, torch.zeros_like(target)).item()
+            floor = _FLAT * as_matrix(target).shape[1] * gram_of_noise.trace().item()
+            self.content[name] = _Term(target, 2 / max(energy, floor))
 
     def _aim_at_styles(self, styles: Sequence[Tensor]) -> None:
         layers = self.recipe.style_layers
@@ -90,12 +90,14 @@ class Objective:
         for picture, share in zip(styles, shares, strict=True):
             for name, part in self._mean_grams(picture, layers).items():
                 targets[name] = targets.get(name, torch.zeros_like(part)) + share * part
-        scale = {name: 1 / (4 * target.shape[0] ** 2) for name, target in targets.items()}
-        if self.recipe.weighting == "balanced":
-            for name, gram_of_noise in self._noise(layers, styles[0]).items():
-                energy = targets[name].square().sum().item()
-                scale[name] = 1 / max(energy, _FLAT**2 * gram_of_noise.square().sum().item())
-        self.style = {name: _Term(targets[name], scale[name]) for name in layers}
+        self.style = {name: _Term(target) for name, target in targets.items()}
+        if self.recipe.weighting == "report":
+            return
+        for name, gram_of_noise in self._noise(layers, styles[0]).items():
+            target = targets[name]
+            energy = target.square().sum().item()
+            floor = _FLAT**2 * gram_of_noise.square().sum().item()
+            self.style[name] = _Term(target, 4 * target.shape[0] ** 2 / max(energy, floor))
 
     def _mean_grams(self, picture: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         return {
@@ -130,14 +132,14 @@ class Objective:
         features = self.network(picture, (*self.content, *self.style))
         zero = losses.exact(picture.new_zeros(()))
         content = {
-            name: losses.exact(losses.squared_distance(features[name], term.target)) * term.scale
+            name: losses.exact(losses.content_loss(features[name], term.target)) * term.factor
             for name, term in self.content.items()
         }
         style = {
-            name: losses.gram_distance(_mean_gram(features[name]), term.target) * term.scale
+            name: losses.style_layer_loss(_mean_gram(features[name]), term.target) * term.factor
             for name, term in self.style.items()
         }
-        content_loss = sum(content.values(), zero)
+        content_loss = sum(content.values(), zero) / max(1, len(content))
         style_loss = losses.style_loss(style, recipe.weight_of_layer) if style else zero
         total = losses.total_loss(content_loss, style_loss, recipe.alpha, recipe.beta)
         tv = losses.exact(losses.total_variation(picture)) if recipe.tv else zero

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from impasto import devices, schedule
+from impasto import devices, schedule, winograd
 from impasto.errors import InputError
 from impasto.recipe import Recipe
 
@@ -16,11 +16,17 @@ __all__ = ["Plan", "make"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The size (height, width) of the picture, and where and in which precision it is computed."""
+    """The size (height, width) of the picture, and where, in which precision and how it is computed."""
 
     size: tuple[int, int]
     device: torch.device
     precision: torch.dtype
+    by_winograd: bool
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision, for people."""
+        return str(self.precision).removeprefix("torch.") + " by Winograd" * self.by_winograd
 
 
 def make(recipe: Recipe, content: tuple[int, int] | None, style: tuple[int, int] | None) -> Plan:
@@ -46,4 +52,7 @@ def make(recipe: Recipe, content: tuple[int, int] | None, style: tuple[int, int]
         size = schedule.fitted(*like, recipe.sides[0])
     schedule.check_sides(*size, "the picture", smallest=schedule.smallest_side(recipe))
     device = devices.choose_device(recipe.device)
-    return Plan(size, device, devices.choose_precision(recipe.precision, device))
+    precision = devices.choose_precision(recipe.precision, device)
+    # A precision that was asked for by name is meant to the last bit.
+    fast = recipe.precision == "auto" and device.type == "cpu" and precision == torch.float32
+    return Plan(size, device, precision, by_winograd=fast and winograd.available())

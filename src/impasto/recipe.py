@@ -15,17 +15,14 @@ from pydantic.dataclasses import dataclass
 
 from impasto.catalog import PRESETS
 from impasto.errors import InputError, near
-from impasto.layers import canonical
+from impasto.layers import REPORT_CONTENT, REPORT_STYLE, canonical
 
-__all__ = ["REPORT_LAYERS", "Recipe"]
+__all__ = ["Recipe", "read_toml"]
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-REPORT_LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1")
-"""The report's style layers."""
 
 _LARGEST_SIDE = 30_000
 _MAX_FILE_BYTES = 256 * 1024
@@ -53,9 +50,9 @@ class Recipe:
     """Weight of total variation, a mean per pixel: against speckle and checkerboard in flat areas."""
     weighting: Literal["balanced", "report"] = "balanced"
     """balanced: each loss relative to its target, the same at any size; report: equations 1 to 5."""
-    content_layers: tuple[str, ...] = ("block4_conv2",)
+    content_layers: tuple[str, ...] = REPORT_CONTENT
     """Layers of the content loss, averaged (block4_conv2, conv4_2 or relu4_2 mean the same)."""
-    style_layers: tuple[str, ...] = REPORT_LAYERS
+    style_layers: tuple[str, ...] = REPORT_STYLE
     """Layers of the style loss."""
     layer_weights: tuple[Weight, ...] = ()
     """One weight w_l per style layer; without it each is 1 / number of layers."""
@@ -88,7 +85,7 @@ class Recipe:
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Of the features; auto is bfloat16 where the machine has the instructions, else float32."""
+    """Of the features; auto is bfloat16 where the machine has instructions for it, else fast float32."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -1,32 +1,34 @@
 """A run from files to files: check, decode, plan, transfer, write. Nothing else starts a run."""
 
 import os
+import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from impasto import images, transfer
-from impasto.errors import InputError, Interrupted, RunError, near
-from impasto.events import Finished, Losses, Step
+from impasto import images, schedule, transfer
+from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
+from impasto.events import Event, Finished, Losses, Step
 from impasto.recipe import Recipe
 from impasto.transfer import Pictures
 from impasto.watch import Watcher, existing_snapshots
 
-__all__ = ["Files", "Result", "carry_out"]
+__all__ = ["Files", "Result", "carry_out", "check"]
 
 _STARTS = ("content", "noise", "style", "gray")
 
 
 @dataclass(frozen=True)
 class Files:
-    """What a run reads and writes."""
+    """What a run reads and writes; ``others`` are files it uses besides pictures."""
 
     content: Path | None
     styles: tuple[Path, ...]
@@ -34,6 +36,7 @@ class Files:
     log: Path | None = None
     no_clobber: bool = False
     save_every: int = 0
+    others: tuple[Path, ...] = ()
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -58,7 +61,7 @@ def carry_out(recipe: Recipe, files: Files, watchers: Sequence[Watcher] = ()) ->
 
     Raises:
         InputError: something the user can mend; found before the work starts wherever possible.
-        RunError: the run failed; nothing was written.
+        RunError: the run failed, and nothing was written; or a log or snapshot did, and the picture was.
         Interrupted: Ctrl-C or SIGTERM came; the best picture so far has been written.
     """
     began = time.monotonic()
@@ -70,15 +73,18 @@ def carry_out(recipe: Recipe, files: Files, watchers: Sequence[Watcher] = ()) ->
         styles=tuple(images.read(style) for style in files.styles),
         start=images.read(start) if start else None,
     )
+    for path, picture in zip((*files.inputs, start), pictures.all, strict=False):
+        schedule.check_sides(picture.shape[1], picture.shape[2], str(path))
     plan = transfer.plan_for(recipe, pictures)
+    images.check_size(files.out, *plan.size)
     last: Step | None = None
+    failures: list[str] = []
     try:
-        with _signals_raise(), _memory_errors(plan.size):
+        with _signals(_interrupt), _memory_errors(plan.size):
             for event in transfer.run(recipe, pictures, plan):
                 if isinstance(event, Step):
                     last = event
-                for watcher in watchers:
-                    watcher(event)
+                watchers = _show(event, watchers, failures)
     except Interrupted as interruption:
         if last is None:
             raise
@@ -88,15 +94,42 @@ def carry_out(recipe: Recipe, files: Files, watchers: Sequence[Watcher] = ()) ->
         )
         raise
     assert isinstance(event, Finished)
-    images.write(event.picture, files.out)
+    # A finished run is not lost to a signal: it waits until the picture is written.
+    late: list[int] = []
+    with _signals(late.append):
+        images.write(event.picture, files.out)
+    if late:
+        raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
+    with _memory_errors(plan.size):
+        losses = event.evaluate(_as_computed(images.read(files.out), event.picture))
+    if failures:
+        raise RunError(f"wrote {files.out}, but on the way: {failures[0]}")
     return Result(
         path=files.out,
-        losses=event.evaluate(_as_computed(images.read(files.out), event.picture)),
+        losses=losses,
         reason=event.reason,
         iterations=event.iterations,
         evaluations=event.evaluations,
         seconds=time.monotonic() - began,
     )
+
+
+def _show(event: Event, watchers: Sequence[Watcher], failures: list[str]) -> list[Watcher]:
+    """Show an event to every watcher; return those that could take it, and note why others could not.
+
+    A full disk under a log or a snapshot is no reason to lose the picture.
+    """
+    willing = []
+    for watcher in watchers:
+        try:
+            watcher(event)
+        except Interrupted:
+            raise
+        except (ImpastoError, OSError) as error:
+            failures.append(str(error))
+        else:
+            willing.append(watcher)
+    return willing
 
 
 def check(files: Files, start: Path | None = None) -> None:
@@ -105,7 +138,7 @@ def check(files: Files, start: Path | None = None) -> None:
     Raises:
         InputError: as above.
     """
-    inputs = [path for path in (*files.inputs, start) if path]
+    inputs = [path for path in (*files.inputs, start, *files.others) if path]
     for target in (files.out, *((files.log,) if files.log else ())):
         try:
             _check_place(target)
@@ -113,7 +146,10 @@ def check(files: Files, start: Path | None = None) -> None:
         except OSError as error:  # a name too long, a folder that may not be entered
             raise InputError(f"cannot write {target}: {error.strerror}") from None
     images.check_suffix(files.out)
-    snapshots = existing_snapshots(files.out, files.save_every) if files.save_every else []
+    try:
+        snapshots = existing_snapshots(files.out, files.save_every) if files.save_every else []
+    except OSError as error:
+        raise InputError(f"cannot look into {files.out.parent}: {error.strerror}") from None
     for target in snapshots:
         _check_apart(target, inputs)
     if files.log and files.log.resolve() == files.out.resolve():
@@ -156,27 +192,35 @@ def _as_computed(saved: Tensor, computed: Tensor) -> Tensor:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into `Interrupted`; a second one ends the program at once."""
-    before: dict[int, object] = {}
+def _signals(handle: Callable[[int], object]) -> Iterator[None]:
+    """Give the first Ctrl-C or SIGTERM to ``handle``; a second one ends the program at once.
+
+    A signal that the caller of this program ignores, as `nohup` may, stays ignored.
+    """
+    before: dict[int, Any] = {}
 
     def restore() -> None:
         for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
+    def first(number: int, _frame: FrameType | None) -> None:
         restore()
-        raise Interrupted(number)
+        handle(number)
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, interrupt)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, first)
     except ValueError:  # not in the main thread: whoever owns it handles signals
         before.clear()
     try:
         yield
     finally:
         restore()
+
+
+def _interrupt(number: int) -> None:
+    raise Interrupted(number)
 
 
 @contextmanager
@@ -186,7 +230,7 @@ def _memory_errors(size: tuple[int, int]) -> Iterator[None]:
         yield
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "allocate memory" not in str(error):
+        if not known and not re.search("allocate memory|out of memory", str(error)):
             raise
         height, width = size
         raise RunError(f"not enough memory for {width}x{height} px; use a smaller --size") from error

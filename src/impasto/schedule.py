@@ -54,8 +54,8 @@ def check_sides(height: int, width: int, what: str, smallest: int = SMALLEST_SID
         )
     if min(height, width) < smallest:
         raise InputError(
-            f"{what} would be {width}x{height}: both sides must be at least {smallest} px; "
-            "use a larger --size or crop it to a wider part"
+            f"{what} is {width}x{height} px: both sides must be at least {smallest} px; "
+            "use a larger picture, a larger --size or a wider part"
         )
 
 

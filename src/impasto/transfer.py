@@ -12,6 +12,7 @@ from torch import Tensor
 
 from impasto import plan as planning
 from impasto import schedule, weights
+from impasto.errors import InputError
 from impasto.events import Event, Finished, Started
 from impasto.objective import Objective
 from impasto.optimize import descend
@@ -32,6 +33,11 @@ class Pictures(NamedTuple):
     styles: tuple[Tensor, ...] = ()
     start: Tensor | None = None
 
+    @property
+    def all(self) -> tuple[Tensor, ...]:
+        """Every picture there is, in this order: content, styles, start."""
+        return tuple(x for x in (self.content, *self.styles, self.start) if x is not None)
+
 
 def run(
     recipe: Recipe, pictures: Pictures, plan: Plan, state: dict[str, Any] | None = None
@@ -45,7 +51,9 @@ def run(
         RunError: the losses are not finite, even after stepping back.
     """
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
-    network = VGG19(parameters, recipe.pooling, recipe.padding, plan.precision, plan.device)
+    network = VGG19(
+        parameters, recipe.pooling, recipe.padding, plan.precision, plan.device, plan.by_winograd
+    )
     content = None if pictures.content is None else _place(pictures.content, plan, plan.size)
     styles = [_place(style, plan, _style_size(style, plan, recipe)) for style in pictures.styles]
     start = _place(_start(recipe, pictures, plan), plan, plan.size)
@@ -54,7 +62,7 @@ def run(
         width=plan.size[1],
         height=plan.size[0],
         device=str(plan.device),
-        precision=str(plan.precision).removeprefix("torch."),
+        precision=plan.arithmetic,
         iterations=recipe.iterations,
         notes=parameters.notes,
     )
@@ -118,6 +126,7 @@ def _start(recipe: Recipe, pictures: Pictures, plan: Plan) -> Tensor:
         return schedule.cover(pictures.styles[0], plan.size)
     if recipe.init == "gray":
         return torch.full((3, height, width), 0.5)
-    # White noise: the report's start, and the only one left where there is no such picture.
-    generator = torch.Generator().manual_seed(recipe.seed)
-    return torch.rand(3, height, width, generator=generator)
+    if recipe.init == "noise":
+        generator = torch.Generator().manual_seed(recipe.seed)
+        return torch.rand(3, height, width, generator=generator)
+    raise InputError(f"--init {recipe.init}: this run has no such picture; start from noise or gray")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from impasto import winograd
 from impasto.layers import LAYERS, deepest
 from impasto.weights import Weights
 
@@ -60,12 +61,18 @@ class VGG19(nn.Module):
         padding: str = "zeros",
         precision: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        by_winograd: bool = False,
     ) -> None:
-        """Place the weights on ``device`` in ``precision``; they never need a gradient."""
+        """Place the weights on ``device`` in ``precision``; they never need a gradient.
+
+        ``by_winograd`` convolves by `winograd` wherever that pays: float32 on a CPU only.
+        """
         super().__init__()
         self.pool = POOLINGS[pooling]
         self.padding = padding
         self.precision = precision
+        self.by_winograd = by_winograd
+        self.layout = torch.contiguous_format if by_winograd else torch.channels_last
         preprocessing = weights.preprocessing
         wide = torch.float64 if precision == torch.float64 else torch.float32
 
@@ -75,8 +82,10 @@ class VGG19(nn.Module):
         self.scale = preprocessing.scale
         self.mean, self.std = colours(preprocessing.mean), colours(preprocessing.std)
         for name, kernel in weights.kernels.items():
-            kernel = kernel.to(device, precision, memory_format=torch.channels_last)
+            kernel = kernel.to(device, precision, memory_format=self.layout)
             self.register_buffer(f"{name}_kernel", kernel)
+            if by_winograd:
+                self.register_buffer(f"{name}_turned", winograd.turned(kernel))
             self.register_buffer(f"{name}_bias", weights.biases[name].to(device, precision))
 
     def forward(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
@@ -88,7 +97,7 @@ class VGG19(nn.Module):
         last = deepest(wanted)
         # Preprocessing is done in the picture's own precision; only features are ever bf16.
         x = ((picture * self.scale - self.mean) / self.std).unsqueeze(0)
-        x = x.to(self.precision, memory_format=torch.channels_last)
+        x = x.to(self.precision, memory_format=self.layout)
         found: dict[str, Tensor] = {}
         block = 1
         for layer in LAYERS.values():
@@ -104,6 +113,10 @@ class VGG19(nn.Module):
     def _convolve(self, name: str, x: Tensor) -> Tensor:
         kernel = self.get_buffer(f"{name}_kernel")
         bias = self.get_buffer(f"{name}_bias")
-        if self.padding == "zeros":
-            return functional.conv2d(x, kernel, bias, padding=1)
-        return functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode=self.padding), kernel, bias)
+        padding = 1 if self.padding == "zeros" else 0
+        height, width = x.shape[2:]
+        if padding == 0:
+            x = functional.pad(x, (1, 1, 1, 1), mode=self.padding)
+        if self.by_winograd and winograd.pays(kernel.shape[0], height, width):
+            return winograd.convolve(x, kernel, bias, self.get_buffer(f"{name}_turned"), padding)
+        return functional.conv2d(x, kernel, bias, padding=padding)

@@ -43,7 +43,11 @@ def summary(losses: Losses) -> str:
 
 @contextmanager
 def progress(console: Console) -> Iterator[Watcher]:
-    """Show how far the run is: a bar on a terminal, elsewhere about ten plain lines."""
+    """Show how far the run is: a bar on a terminal, elsewhere about ten plain lines.
+
+    Where nobody reads any more (`... 2>&1 | head`), the run goes on in silence.
+    """
+    console.on_broken_pipe = lambda: setattr(console, "quiet", True)  # type: ignore[method-assign]
     with _bar(console) if console.is_terminal else _lines(console) as watcher:
         yield watcher
 
@@ -63,7 +67,7 @@ def _bar(console: Console) -> Iterator[Watcher]:
         def watch(event: Event) -> None:
             nonlocal began
             if isinstance(event, Started):
-                bar.console.print(_opening(event), highlight=False)
+                bar.console.print(_opening(event), highlight=False, markup=False)
                 bar.update(task, total=event.iterations)
                 began = time.monotonic()
             elif isinstance(event, Step):
@@ -81,7 +85,7 @@ def _lines(console: Console) -> Iterator[Watcher]:
     def watch(event: Event) -> None:
         nonlocal every, total, began
         if isinstance(event, Started):
-            console.print(_opening(event), highlight=False, soft_wrap=True)
+            console.print(_opening(event), highlight=False, soft_wrap=True, markup=False)
             total, every, began = (
                 event.iterations,
                 max(1, event.iterations // 10),

@@ -1,0 +1,107 @@
+"""The fast convolution agrees with the plain one, forward and backward, and is never trusted blindly."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn import functional
+
+from impasto import plan, winograd
+from impasto.recipe import Recipe
+from impasto.vgg import PADDINGS, VGG19
+from impasto.weights import Weights
+
+HAS_WINOGRAD = winograd.available()
+
+
+@pytest.fixture(autouse=True)
+def fresh_probe() -> Iterator[None]:
+    probe = winograd.available
+    probe.cache_clear()
+    yield
+    probe.cache_clear()
+
+
+def random_kernel(outputs: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(outputs * inputs)
+    kernel = torch.randn(outputs, inputs, 3, 3, generator=generator) / (9 * inputs) ** 0.5
+    return kernel, torch.randn(outputs, generator=generator)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize(("height", "width"), [(3, 3), (16, 16), (33, 41), (64, 7)])
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 3), (64, 64), (16, 8)])
+def test_it_agrees_with_the_direct_convolution(
+    outputs: int, inputs: int, height: int, width: int, padding: int
+) -> None:
+    if not HAS_WINOGRAD:
+        return  # then no plan ever asks for it, which the last two tests hold
+    kernel, bias = random_kernel(outputs, inputs)
+    features = torch.rand(1, inputs, height, width).requires_grad_()
+    direct = functional.conv2d(features, kernel, bias, padding=padding)
+    assert winograd.available()
+    fast = winograd.convolve(features, kernel, bias, winograd.turned(kernel), padding)
+    torch.testing.assert_close(fast, direct, rtol=1e-3, atol=1e-3)
+
+    cotangent = torch.rand_like(direct)
+    expected, found = (torch.autograd.grad(out, features, cotangent)[0] for out in (direct, fast))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_the_network_sees_the_same_by_either_way(
+    padding: str, tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not winograd.available():
+        return
+    monkeypatch.setattr(winograd, "pays", lambda *_: True)
+    picture = torch.rand(3, 37, 52, generator=torch.Generator().manual_seed(1))
+    layers = ("block1_conv1", "block3_conv2", "block5_conv1")
+    direct = VGG19(tiny_weights, padding=padding)(picture, layers)
+    fast = VGG19(tiny_weights, padding=padding, by_winograd=True)(picture, layers)
+    for name in layers:
+        torch.testing.assert_close(fast[name], direct[name], rtol=2e-3, atol=2e-3)
+
+
+def test_small_layers_and_narrow_ones_are_left_to_the_direct_way() -> None:
+    assert winograd.pays(64, 192, 256)
+    assert not winograd.pays(512, 12, 16)
+    assert not winograd.pays(4, 192, 256)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda features, kernel, *_: features.new_zeros(1, kernel.shape[0], 18, 16),
+        lambda *_: (_ for _ in ()).throw(RuntimeError("NNPACK failed")),
+    ],
+    ids=["wrong", "failing"],
+)
+def test_an_operation_that_is_wrong_or_fails_is_not_used(
+    broken: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "_nnpack_spatial_convolution", broken)
+    monkeypatch.setattr("impasto.devices._cpu_flags", set)
+    assert not winograd.available()
+    assert not plan.make(Recipe(device="cpu"), (64, 64), None).by_winograd
+
+
+def test_a_torch_without_the_operation_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch, "_nnpack_available")
+    assert not winograd.available()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
+def test_a_precision_asked_for_by_name_is_computed_directly(precision: str) -> None:
+    chosen = plan.make(Recipe(device="cpu", precision=precision), (64, 64), None)
+    assert not chosen.by_winograd
+    assert chosen.arithmetic == precision
+
+
+def test_automatic_precision_takes_winograd_only_without_bf16_instructions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(winograd, "available", lambda: True)
+    for flags, expected in ((set(), "float32 by Winograd"), ({"avx512_bf16"}, "bfloat16")):
+        monkeypatch.setattr("impasto.devices._cpu_flags", lambda flags=flags: flags)
+        assert plan.make(Recipe(device="cpu"), (64, 64), None).arithmetic == expected
