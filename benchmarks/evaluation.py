@@ -19,10 +19,11 @@ from statistics import median
 
 import torch
 
-from common import machine, precisions, table
+from common import machine, planned, table
 from impasto import devices, weights
 from impasto.layers import LAYERS, deepest
 from impasto.objective import Objective
+from impasto.plan import Plan
 from impasto.recipe import Recipe
 from impasto.vgg import VGG19
 
@@ -61,12 +62,11 @@ def peak(precision: torch.dtype, device: torch.device) -> float:
     return 2 * _SIDE**3 / min(seconds(lambda: torch.mm(a, b), _PRODUCTS))
 
 
-def evaluation(
-    size: int, precision: torch.dtype, device: torch.device
-) -> tuple[Callable[[], torch.Tensor], int]:
+def evaluation(size: int, way: Plan) -> tuple[Callable[[], torch.Tensor], int]:
     """Return one evaluation of the default recipe, ready to run, and its operations."""
     recipe = Recipe()
-    network = VGG19(weights.load(recipe.weights), recipe.pooling, recipe.padding, precision, device)
+    parameters, device = weights.load(recipe.weights), way.device
+    network = VGG19(parameters, recipe.pooling, recipe.padding, way.precision, device, way.by_winograd)
     generator = torch.Generator().manual_seed(0)
     height, width = size * 3 // 4, size
     content, style, picture = torch.rand(3, 3, height, width, generator=generator).to(device)
@@ -86,16 +86,15 @@ def main() -> None:
     for name, value in machine().items():
         print(f"{name:<10} {value}")
     print()
-    device = devices.choose_device("auto")
     rows = []
-    for name in precisions(options.precision):
-        precision = devices.DTYPES[name]
-        most = peak(precision, device)
+    for name in options.precision:
+        way = planned(name)
+        most = peak(way.precision, way.device)
         for size in options.sizes:
-            work, count = evaluation(size, precision, device)
+            work, count = evaluation(size, way)
             times = seconds(work, options.repeats)
             middle, best = median(times), min(times)
-            row = [f"{size}x{size * 3 // 4}", name, f"{middle:.3f}", f"{best:.3f}"]
+            row = [f"{size}x{size * 3 // 4}", way.arithmetic, f"{middle:.3f}", f"{best:.3f}"]
             row += [f"{count / middle / 1e9:.0f}", f"{most / 1e9:.0f}"]
             row += [f"{count / middle / most:.2f}", f"{count / best / most:.2f}"]
             rows.append(row)
