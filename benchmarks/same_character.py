@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from torch import Tensor
+
 from common import machine, table
 from impasto import images, measures, samples, transfer
 from impasto.recipe import Recipe
