@@ -250,6 +250,23 @@ def test_flags_win_over_the_recipe_file_and_that_over_the_preset(
 
 
 @pytest.mark.parametrize(
+    ("line", "flags"),
+    [
+        ("layer-weights = [1, 2, 3]", "--style-layers conv1_1 conv2_1 conv3_1"),
+        ('style-layers = ["conv1_1", "conv2_1", "conv3_1"]', "--layer-weights 1 2 3"),
+    ],
+)
+def test_layers_and_their_weights_may_come_from_file_and_flag(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, line: str, flags: str
+) -> None:
+    seen: list[Recipe] = []
+    shortened(monkeypatch, seen)
+    (folder / "r.toml").write_text(line + "\n")
+    assert main(["transfer", "photo.png", "painting.png", "--recipe", "r.toml", *flags.split()]) == 0
+    assert seen[0].weight_of_layer == {"block1_conv1": 1, "block2_conv1": 2, "block3_conv1": 3}
+
+
+@pytest.mark.parametrize(
     ("command", "picture"), [("texture", "painting.png"), ("reconstruct", "photo.png")]
 )
 def test_reconstructions_start_from_noise_unless_told(

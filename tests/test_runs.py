@@ -1,5 +1,6 @@
 """A run from files to files: nothing is lost, whatever stops it."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
-from impasto import images, runs
-from impasto.errors import InputError, Interrupted
+from impasto import images, runs, watch
+from impasto.errors import InputError, Interrupted, RunError
 from impasto.events import Event, Finished, Started, Step
 from impasto.objective import Evaluation, Objective
 from impasto.recipe import Recipe
@@ -187,3 +189,89 @@ def test_every_start_is_the_picture_that_it_names(
         spread = images.to_8_bit(source).double().mean(dim=(0, 1))
         # The same picture at another size or cut: its mean colour stays.
         assert (saved.double().mean(dim=(0, 1)) - spread).abs().max() < 8
+
+
+# --- what may fail beside the picture -----------------------------------------------------------
+
+
+def test_a_watcher_that_fails_is_dropped_and_told_of_at_the_end(files: runs.Files) -> None:
+    seen: list[Event] = []
+
+    def full(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 2:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match=r"wrote .*out\.png, but on the way: .*No space left") as failed:
+        runs.carry_out(RECIPE, files, [full, seen.append])
+    assert failed.value.exit_code == 70
+    assert images.read(files.out).shape == (3, 26, 32)
+    assert isinstance(seen[-1], Finished)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_the_picture_is_written_waits_for_it(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    real = images.write
+
+    def write(picture: Tensor, path: Path) -> None:
+        os.kill(os.getpid(), number)
+        real(picture, path)
+
+    monkeypatch.setattr(images, "write", write)
+    with pytest.raises(Interrupted, match=r"interrupted at the end; wrote .*out\.png") as stopped:
+        runs.carry_out(RECIPE, files)
+    assert stopped.value.exit_code == SIGNALS[number]
+    assert images.read(files.out).shape == (3, 26, 32)
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored(files: runs.Files) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Started):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert runs.carry_out(RECIPE, files, [interrupt]).iterations == 4
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_terminal_that_goes_away_silences_the_progress(files: runs.Files) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone, watch.progress(Console(file=gone)) as watcher:
+        try:
+            assert runs.carry_out(RECIPE, files, [watcher]).iterations == 4
+        finally:
+            gone.detach()
+
+
+# --- what is refused before the work ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["out", "log"])
+def test_no_output_may_replace_a_file_that_the_run_uses(files: runs.Files, target: str) -> None:
+    used = files.out.with_name("used.png")
+    used.write_bytes(b"a recipe or weights")
+    spoilt = dataclasses.replace(files, **{target: used}, others=(used,))
+    with pytest.raises(InputError, match=r"used\.png is an input of this run"):
+        runs.carry_out(RECIPE, spoilt)
+    assert used.read_bytes() == b"a recipe or weights"
+
+
+def test_a_file_under_16_px_is_refused_by_its_name(
+    files: runs.Files, picture_file: Callable[..., Path]
+) -> None:
+    small = picture_file("small.png", 40, 12)
+    for field, value in (("content", small), ("styles", (small,))):
+        with pytest.raises(InputError, match=r"small\.png is 40x12 px: both sides .* at least 16 px"):
+            runs.carry_out(RECIPE, dataclasses.replace(files, **{field: value}))
+
+
+def test_a_picture_too_large_for_its_format_is_refused_before_the_work(files: runs.Files) -> None:
+    for name, side in (("out.webp", 16_383), ("out.jpg", 65_500)):
+        images.check_size(files.out.with_name(name), 16, side)
+        with pytest.raises(InputError, match=f"at most {side} px a side; write .png"):
+            images.check_size(files.out.with_name(name), 16, side + 1)
+    images.check_size(files.out, 16, 100_000)

@@ -301,16 +301,24 @@ def run(name: str, words: Sequence[str]) -> int:
     """
     kind = _CLASSES[name]
     description = f"{kind.__doc__}"
-    default = None
+    default, held = None, {}
     if name in ("transfer", "texture", "reconstruct", "measure"):
-        default = _before_flags(name, kind, words)
+        fields = _before_flags(name, words)
+        # A flag may give the style layers that weights in a recipe file belong to: join them last.
+        if not any(word.startswith("--layer-weights") for word in words):
+            held = {key: fields[key] for key in ("layer_weights",) if key in fields}
+        fields.pop("layer_weights", None)
+        default = _with_recipe(kind, Recipe(**fields))
         description += f"\n\n{_PRESETS}\n\n{_PRECEDENCE}"
-    _parse(kind, name, words, description, default)()
+    command: Any = _parse(kind, name, words, description, default)
+    if held:
+        command = dataclasses.replace(command, recipe=dataclasses.replace(command.recipe, **held))
+    command()
     return 0
 
 
-def _before_flags(name: str, kind: Callable[..., Any], words: Sequence[str]) -> Any:  # noqa: ANN401
-    """Return the command with what preset and recipe file say, for the flags to be laid over."""
+def _before_flags(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return the fields that preset and recipe file set, for the flags to be laid over."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", default="default")
     parser.add_argument("--recipe", type=Path)
@@ -322,12 +330,17 @@ def _before_flags(name: str, kind: Callable[..., Any], words: Sequence[str]) -> 
     fields |= Recipe.preset_fields(known.preset)
     if known.recipe:
         fields |= read_toml(known.recipe)
+    return fields
+
+
+def _with_recipe(kind: Callable[..., Any], recipe: Recipe) -> Any:  # noqa: ANN401
+    """Return a command with this recipe, and nothing else given yet."""
     missing = {
         field.name: tyro.MISSING
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]
         if field.default is dataclasses.MISSING
     }
-    return kind(**{**missing, "recipe": Recipe(**fields)})
+    return kind(**{**missing, "recipe": recipe})
 
 
 def _parse(
