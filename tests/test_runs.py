@@ -1,5 +1,6 @@
 """A run from files to files: nothing is lost, whatever stops it."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -240,11 +241,11 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(files: runs.Files) -> No
 def test_a_terminal_that_goes_away_silences_the_progress(files: runs.Files) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w") as gone, watch.progress(Console(file=gone)) as watcher:
-        try:
-            assert runs.carry_out(RECIPE, files, [watcher]).iterations == 4
-        finally:
-            gone.detach()
+    gone = os.fdopen(writer, "w")
+    with watch.progress(Console(file=gone)) as watcher:
+        assert runs.carry_out(RECIPE, files, [watcher]).iterations == 4
+    with contextlib.suppress(BrokenPipeError):  # what was never read is told of once more
+        gone.close()
 
 
 # --- what is refused before the work ------------------------------------------------------------
