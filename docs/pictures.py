@@ -2,7 +2,7 @@
 
     make pictures
 
-About six minutes on two cores. Made from built-in pictures only.
+About two minutes on two cores. Made from built-in pictures only.
 """
 
 import tempfile
