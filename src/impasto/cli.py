@@ -259,10 +259,9 @@ class Info:
 
         import torch
 
-        from impasto import devices, weights
+        from impasto import devices, plan, weights
 
-        device = devices.choose_device("auto")
-        precision = devices.choose_precision("auto", device)
+        chosen = plan.make(Recipe(), (64, 64), None)
         rows = {
             "impasto": version("impasto"),
             "python": platform.python_version(),
@@ -270,8 +269,8 @@ class Info:
             "torch": torch.__version__,
             "pillow": version("pillow"),
             "numpy": version("numpy"),
-            "device": f"{device.type} ({devices.describe(device)})",
-            "precision": str(precision).removeprefix("torch."),
+            "device": f"{chosen.device.type} ({devices.describe(chosen.device)})",
+            "precision": chosen.arithmetic,
             "weights": f"{weights.DEFAULT}, {weights.locate(weights.DEFAULT) or 'missing'}",
         }
         for name, value in rows.items():
