@@ -5,7 +5,7 @@
 Runs the default recipe at each size, in the precision that `auto` is, and measures what an 8-bit file
 would hold: the content's and the style's balanced losses, in float32, at the picture's own size. The
 aim is a content loss within 15 % of its mean over the sizes. About a quarter of an hour at 256 to 1024
-px without bf16 instructions.
+px on two cores without bf16 instructions.
 """
 
 import argparse
