@@ -7,7 +7,7 @@ import torch
 
 from impasto.errors import InputError
 
-__all__ = ["choose_device", "choose_precision", "describe", "has_bfloat16"]
+__all__ = ["DTYPES", "choose_device", "choose_precision", "describe", "has_bfloat16"]
 
 DTYPES = {
     "float32": torch.float32,

@@ -14,7 +14,9 @@ from torch import Tensor
 
 __all__ = [
     "content_loss",
+    "exact",
     "gram_distance",
+    "squared_distance",
     "style_layer_loss",
     "style_loss",
     "total_loss",
