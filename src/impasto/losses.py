@@ -16,7 +16,9 @@ __all__ = [
     "content_loss",
     "exact",
     "gram_distance",
+    "mean_steps",
     "squared_distance",
+    "squared_steps",
     "style_layer_loss",
     "style_loss",
     "total_loss",
@@ -94,9 +96,20 @@ def total_variation(picture: Tensor) -> Tensor:
         >>> total_variation(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])).item()
         1.0
     """
-    across = (picture[:, :, 1:] - picture[:, :, :-1]).square().mean(dim=(1, 2)).sum()
-    down = (picture[:, 1:, :] - picture[:, :-1, :]).square().mean(dim=(1, 2)).sum()
-    return across + down
+    return mean_steps(*squared_steps(picture), (picture.shape[1], picture.shape[2]))
+
+
+def squared_steps(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums of (x_p - x_q)^2 over pixels beside and below each other; two scalars."""
+    across = (picture[:, :, 1:] - picture[:, :, :-1]).square().sum()
+    down = (picture[:, 1:, :] - picture[:, :-1, :]).square().sum()
+    return across, down
+
+
+def mean_steps(across: Tensor, down: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return total variation from `squared_steps`, of a picture of ``size`` or summed over its parts."""
+    height, width = size
+    return exact(across) / (height * (width - 1)) + exact(down) / ((height - 1) * width)
 
 
 def exact(summary: Tensor) -> Tensor:

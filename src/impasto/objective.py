@@ -1,22 +1,33 @@
-"""The objective: how far a picture is from the content and the style; value and gradient."""
+"""The objective: how far a picture is from the content and the style; value and gradient.
 
-from collections.abc import Sequence
+Everything the losses need of a picture is a sum over positions, and sums do not care how the picture
+was cut: value and gradient are computed tile by tile, in any number of processes, to rounding.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from impasto import losses
+from impasto import losses, tiles
 from impasto.errors import InputError
 from impasto.events import Losses
+from impasto.parallel import ALONE, Team
 from impasto.recipe import Recipe
-from impasto.summaries import as_matrix, gram
+from impasto.shelf import Shelf
+from impasto.summaries import gram
+from impasto.tiles import WHOLE, Cut, Tile
 from impasto.vgg import VGG19
 
 __all__ = ["Evaluation", "Objective"]
 
 _FLAT = 1e-4
 """A target with less than this share of white noise's energy counts as flat: see `_noise`."""
+
+_STRIP = 1 << 20
+"""Total variation is summed in strips of about so many pixels."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +39,28 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Term:
-    """One layer's target, and the factor that its equation is multiplied with: 1 as reported."""
+class _Content:
+    """A layer's content target by tile, as numbers on the shelf, and its equation's factor."""
+
+    numbers: dict[int, int]
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Style:
+    """A layer's style target ``[N, N]`` in float64, and its equation's factor: 1 as reported."""
 
     target: Tensor
     factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a tile shows: its window of the picture, content features, and parts of the summaries."""
+
+    window: Tensor
+    features: dict[str, Tensor]
+    parts: dict[str, Tensor]
 
 
 class Objective:
@@ -50,60 +78,85 @@ class Objective:
     """
 
     def __init__(
-        self, recipe: Recipe, network: VGG19, content: Tensor | None, styles: Sequence[Tensor]
+        self,
+        recipe: Recipe,
+        network: VGG19,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        cut: Cut = WHOLE,
+        team: Team = ALONE,
     ) -> None:
         """Take the targets from the content ``[3, H, W]`` and the styles, each of its own size.
+
+        ``cut`` says how pictures are cut; all ranks of a ``team`` make their objective together.
 
         Raises:
             InputError: alpha and beta leave nothing to compare with.
         """
         self.recipe = recipe
         self.network = network
-        self.content: dict[str, _Term] = {}
-        self.style: dict[str, _Term] = {}
-        with torch.no_grad():
-            if content is not None and recipe.alpha > 0:
-                self._aim_at_content(content)
-            if styles and recipe.beta > 0:
-                self._aim_at_styles(styles)
-        if not (self.content or self.style):
+        self.cut = cut
+        self.team = team
+        self._shelf = Shelf(cut.on_disk)
+        self.content_layers = recipe.content_layers if content is not None and recipe.alpha else ()
+        self.style_layers = recipe.style_layers if styles and recipe.beta else ()
+        if not self.layers:
             raise InputError(
                 "nothing to compare with: a photograph counts only with --alpha over 0, "
                 "a painting only with --beta over 0"
             )
+        with torch.no_grad():
+            self.content = self._aim_at_content(content) if self.content_layers else {}
+            self.style = self._aim_at_styles(styles) if self.style_layers else {}
 
-    def _aim_at_content(self, content: Tensor) -> None:
-        layers = self.recipe.content_layers
-        self.content = {name: _Term(target) for name, target in self.network(content, layers).items()}
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers in use."""
+        return (*self.content_layers, *self.style_layers)
+
+    # --- targets --------------------------------------------------------------------------------
+
+    def _aim_at_content(self, content: Tensor | None) -> dict[str, _Content]:
+        assert content is not None
+        layers, pieces = self.content_layers, self._cut(content)
+        numbers: dict[str, dict[int, int]] = {name: {} for name in layers}
+        energies = torch.zeros(len(pieces), len(layers), dtype=torch.float64)
+        for index in self._mine(pieces):
+            features = self._see(content, pieces[index], layers).features
+            for column, name in enumerate(layers):
+                target = features[name]
+                energies[index, column] = losses.squared_distance(target, torch.zeros_like(target))
+                numbers[name][index] = self._shelf.put(target)
+        energy = self._over_tiles(energies)
         if self.recipe.weighting == "report":
-            return
-        for name, gram_of_noise in self._noise(layers, content).items():
-            target = self.content[name].target
-            energy = losses.squared_distance(target, torch.zeros_like(target)).item()
-            floor = _FLAT * as_matrix(target).shape[1] * gram_of_noise.trace().item()
-            self.content[name] = _Term(target, 2 / max(energy, floor))
+            return {name: _Content(numbers[name]) for name in layers}
+        factors: dict[str, float] = {}
+        for column, (name, gram_of_noise) in enumerate(self._noise(layers, content).items()):
+            floor = _FLAT * _positions(content, name) * gram_of_noise.trace().item()
+            factors[name] = 2 / max(energy[column].item(), floor)
+        return {name: _Content(numbers[name], factors[name]) for name in layers}
 
-    def _aim_at_styles(self, styles: Sequence[Tensor]) -> None:
-        layers = self.recipe.style_layers
-        shares = self.recipe.weight_of_styles(len(styles))
+    def _aim_at_styles(self, styles: Sequence[Tensor]) -> dict[str, _Style]:
+        layers = self.style_layers
         targets: dict[str, Tensor] = {}
-        for picture, share in zip(styles, shares, strict=True):
-            for name, part in self._mean_grams(picture, layers).items():
+        for picture, share in zip(styles, self.recipe.weight_of_styles(len(styles)), strict=True):
+            for name, part in self._style_of(picture).items():
                 targets[name] = targets.get(name, torch.zeros_like(part)) + share * part
-        self.style = {name: _Term(target) for name, target in targets.items()}
         if self.recipe.weighting == "report":
-            return
+            return {name: _Style(target) for name, target in targets.items()}
+        factors: dict[str, float] = {}
         for name, gram_of_noise in self._noise(layers, styles[0]).items():
             target = targets[name]
             energy = target.square().sum().item()
             floor = _FLAT**2 * gram_of_noise.square().sum().item()
-            self.style[name] = _Term(target, 4 * target.shape[0] ** 2 / max(energy, floor))
+            factors[name] = 4 * target.shape[0] ** 2 / max(energy, floor)
+        return {name: _Style(target, factors[name]) for name, target in targets.items()}
 
-    def _mean_grams(self, picture: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        return {
-            name: losses.exact(_mean_gram(features))
-            for name, features in self.network(picture, layers).items()
-        }
+    def _style_of(self, picture: Tensor) -> dict[str, Tensor]:
+        def see(_: int, tile: Tile) -> _View:
+            return self._see(picture, tile, self.style_layers)
+
+        return _means(self._sum(self._cut(picture), see), picture)
 
     def _noise(self, layers: Sequence[str], like: Tensor) -> dict[str, Tensor]:
         """Return the Gram matrices of white noise: the yardstick for what counts as flat.
@@ -113,47 +166,199 @@ class Objective:
         which fits any weights and pooling.
         """
         generator = torch.Generator().manual_seed(0)
-        return self._mean_grams(torch.rand(3, 64, 64, generator=generator).to(like), layers)
+        noise = torch.rand(3, 64, 64, generator=generator).to(like)
+        features = self.network(noise, layers)
+        return _means({name: losses.exact(gram(found)) for name, found in features.items()}, noise)
+
+    # --- value and gradient ---------------------------------------------------------------------
 
     def __call__(self, picture: Tensor) -> Evaluation:
         """Return losses and gradient at a picture ``[3, H, W]`` in 0..1."""
-        picture = picture.detach().requires_grad_()
-        value, found = self._losses(picture)
-        (gradient,) = torch.autograd.grad(value, picture)
-        return Evaluation(found, gradient)
+        self.team.tell("evaluate")
+        return self._evaluate(self.team.share(picture.detach()))
 
     @torch.no_grad()
     def losses(self, picture: Tensor) -> Losses:
         """Return the losses alone, in a third of the time."""
-        return self._losses(picture)[1]
+        self.team.tell("losses")
+        return self._losses(self.team.share(picture.detach()))
 
-    def _losses(self, picture: Tensor) -> tuple[Tensor, Losses]:
+    def follow(self, like: Tensor) -> object:
+        """Do this rank's part of what rank 0 asks for; return its first word that asks for neither."""
+        while (word := self.team.tell()) in ("evaluate", "losses"):
+            picture = self.team.share(torch.empty_like(like))
+            if word == "evaluate":
+                self._evaluate(picture)
+            else:
+                with torch.no_grad():
+                    self._losses(picture)
+        return word
+
+    def _evaluate(self, picture: Tensor) -> Evaluation:
+        pieces = self._cut(picture)
+        keep = self._mine(pieces)[-self.cut.keep :]
+        kept: dict[int, _View] = {}
+
+        def see(index: int, tile: Tile) -> _View:
+            if index not in keep:
+                return self._see(picture, tile, self.style_layers)
+            kept[index] = self._see(picture, tile, self.layers, graph=True)
+            return kept[index]
+
+        # One pass for the summaries, one for the gradient. The tiles kept from the first were its
+        # last, and come first in the second: then their memory is free for the others.
+        style = self._style_losses(self._sum(pieces, see), picture)
+        content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
+        gradient = torch.zeros_like(picture)
+        for index, tile in reversed(list(enumerate(pieces))):
+            part = picture.new_empty(3, tile.rows.length, tile.columns.length)
+            if self.team.has(index):
+                view = kept.pop(index, None) or self._see(picture, tile, self.layers, graph=True)
+                part, content[index] = self._pull(index, view, style)
+                del view
+            part = self.team.hand_in(index, part)
+            if self.team.leads:
+                tiles.add(gradient, tile, part)
+        tv = self._total_variation(picture, gradient)
+        return Evaluation(self._found(self._over_tiles(content), style, tv), gradient)
+
+    def _losses(self, picture: Tensor) -> Losses:
+        pieces = self._cut(picture)
+        content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
+
+        def see(index: int, tile: Tile) -> _View:
+            view = self._see(picture, tile, self.layers)
+            content[index] = self._content_losses(index, view)
+            return view
+
+        style = self._style_losses(self._sum(pieces, see), picture)
+        return self._found(self._over_tiles(content), style, self._total_variation(picture))
+
+    def _found(self, content: Tensor, style: "_StyleLosses", tv: float) -> Losses:
         recipe = self.recipe
-        features = self.network(picture, (*self.content, *self.style))
-        zero = losses.exact(picture.new_zeros(()))
-        content = {
-            name: losses.exact(losses.content_loss(features[name], term.target)) * term.factor
-            for name, term in self.content.items()
-        }
-        style = {
-            name: losses.style_layer_loss(_mean_gram(features[name]), term.target) * term.factor
-            for name, term in self.style.items()
-        }
-        content_loss = sum(content.values(), zero) / max(1, len(content))
-        style_loss = losses.style_loss(style, recipe.weight_of_layer) if style else zero
-        total = losses.total_loss(content_loss, style_loss, recipe.alpha, recipe.beta)
-        tv = losses.exact(losses.total_variation(picture)) if recipe.tv else zero
-        total = total + recipe.tv * tv
-        found = Losses(
-            total=total.item(),
-            content=content_loss.item(),
-            style=style_loss.item(),
-            tv=tv.item(),
-            content_layers={name: loss.item() for name, loss in content.items()},
-            style_layers={name: loss.item() for name, loss in style.items()},
+        layers = dict(zip(self.content, content.tolist(), strict=True))
+        content_loss = sum(layers.values()) / max(1, len(layers))
+        return Losses(
+            total=recipe.alpha * content_loss + recipe.beta * style.loss + recipe.tv * tv,
+            content=content_loss,
+            style=style.loss,
+            tv=tv,
+            content_layers=layers,
+            style_layers=style.layers,
         )
-        return total, found
+
+    # --- the parts ------------------------------------------------------------------------------
+
+    def _cut(self, picture: Tensor) -> list[Tile]:
+        size = picture.shape[1], picture.shape[2]
+        return tiles.cut(size, self.layers, self.cut.tile, self.network.padding)
+
+    def _mine(self, pieces: Sequence[Tile]) -> list[int]:
+        return [index for index in range(len(pieces)) if self.team.has(index)]
+
+    def _see(self, picture: Tensor, tile: Tile, layers: Sequence[str], graph: bool = False) -> _View:
+        """Return what a tile shows of ``layers``, with what a gradient needs if asked to."""
+        window = tiles.gather(picture, tile).detach()
+        features: dict[str, Tensor] = {}
+        parts: dict[str, Tensor] = {}
+        if not layers:
+            return _View(window, features, parts)
+        with torch.set_grad_enabled(graph):
+            for name, found in self.network.walk(window.requires_grad_(graph), layers, tile):
+                if name in self.content_layers:
+                    features[name] = found
+                if name in self.style_layers:
+                    parts[name] = gram(found)
+        return _View(window, features, parts)
+
+    def _sum(self, pieces: Sequence[Tile], see: Callable[[int, Tile], _View]) -> dict[str, Tensor]:
+        """Return the summaries on every rank: the tiles' parts, added in the tiles' order in float64."""
+        sums: dict[str, Tensor] = {}
+        for index, tile in enumerate(pieces):
+            parts = see(index, tile).parts if self.team.has(index) else {}
+            for name in self.style_layers:
+                part = parts[name].detach() if parts else self.network.empty_gram(name)
+                part = losses.exact(self.team.hand_in(index, part))
+                sums[name] = sums[name] + part if name in sums else part
+        return {name: self.team.share(found) for name, found in sums.items()}
+
+    def _style_losses(self, sums: Mapping[str, Tensor], picture: Tensor) -> "_StyleLosses":
+        """Return the style losses, and how the total changes with each summary."""
+        with torch.enable_grad():
+            sums = {name: found.detach().requires_grad_() for name, found in sums.items()}
+            layers = {
+                name: losses.style_layer_loss(mean, self.style[name].target) * self.style[name].factor
+                for name, mean in _means(sums, picture).items()
+            }
+            if not layers:
+                return _StyleLosses(0.0, {}, {})
+            loss = losses.style_loss(layers, self.recipe.weight_of_layer)
+            pulls = torch.autograd.grad(self.recipe.beta * loss, list(sums.values()))
+        found = {name: layer.item() for name, layer in layers.items()}
+        return _StyleLosses(loss.item(), found, dict(zip(sums, pulls, strict=True)))
+
+    def _content_losses(self, index: int, view: _View) -> Tensor:
+        """Return a tile's share of each content layer's loss, in float64."""
+        found = [
+            losses.exact(losses.content_loss(view.features[name], self._shelf.get(aim.numbers[index])))
+            * aim.factor
+            for name, aim in self.content.items()
+        ]
+        return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
+
+    def _pull(self, index: int, view: _View, style: "_StyleLosses") -> tuple[Tensor, Tensor]:
+        """Return the gradient of the total at a tile's window, and the tile's content losses."""
+        with torch.enable_grad():
+            content = self._content_losses(index, view)
+            pulled = [
+                losses.exact((view.parts[name] * pull.to(view.parts[name])).sum())
+                for name, pull in style.pulls.items()
+            ]
+            total = self.recipe.alpha * content.sum() / max(1, len(content)) + sum(pulled)
+        (gradient,) = torch.autograd.grad(total, view.window)
+        return gradient, content.detach()
+
+    def _total_variation(self, picture: Tensor, gradient: Tensor | None = None) -> float:
+        """Return total variation; add its weighted gradient to ``gradient``. In strips of rows."""
+        weight = self.recipe.tv
+        if not (weight and self.team.leads):
+            return 0.0
+        _, height, width = picture.shape
+        rows = max(1, _STRIP // width)
+        value = 0.0
+        for top in range(0, height, rows):
+            with torch.set_grad_enabled(gradient is not None):
+                strip = picture[:, top : top + rows + 1].detach().requires_grad_(gradient is not None)
+                across, _ = losses.squared_steps(strip[:, :rows])
+                _, down = losses.squared_steps(strip)
+                part = losses.mean_steps(across, down, (height, width))
+            value += part.item()
+            if gradient is not None:
+                (change,) = torch.autograd.grad(part, strip)
+                gradient[:, top : top + rows + 1].add_(change, alpha=weight)
+        return value
+
+    def _over_tiles(self, table: Tensor) -> Tensor:
+        """Return the sums of a table ``[tiles, layers]`` of which each rank has its tiles' rows."""
+        for index, row in enumerate(table):
+            table[index] = self.team.hand_in(index, row)
+        return self.team.share(table.sum(0))
 
 
-def _mean_gram(features: Tensor) -> Tensor:
-    return gram(features) / as_matrix(features).shape[1]
+class _StyleLosses(NamedTuple):
+    """The style loss, its layers, and the derivative of beta times it by each layer's summary."""
+
+    loss: float
+    layers: dict[str, float]
+    pulls: dict[str, Tensor]
+
+
+def _positions(picture: Tensor, layer: str) -> int:
+    """Return M, the positions of the whole picture's features: a tile has some of them."""
+    height, width = tiles.extent((picture.shape[1], picture.shape[2]), layer)
+    return height * width
+
+
+def _means(sums: Mapping[str, Tensor], picture: Tensor) -> dict[str, Tensor]:
+    """Return summaries divided by the number of positions they were summed over."""
+    return {name: found / _positions(picture, name) for name, found in sums.items()}

@@ -4,8 +4,11 @@ A summary is additive: the summary of a picture is the sum of its parts' summari
 cut. Sums are taken in float32 at least, whatever the precision of the features.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = ["as_matrix", "gram"]
 
@@ -27,7 +30,25 @@ def gram(features: Tensor) -> Tensor:
         >>> gram(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
         [[5.0, 6.0], [6.0, 9.0]]
     """
-    matrix = as_matrix(features)
-    if matrix.dtype in (torch.bfloat16, torch.float16):
-        matrix = matrix.float()
-    return matrix @ matrix.T
+    return _Gram.apply(features)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Gram(torch.autograd.Function):
+    """Keeps the features as they lie, not the copy in float32 or in one piece that the product needs."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(features)
+        matrix = _wide_matrix(features)
+        return matrix @ matrix.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        (features,) = ctx.saved_tensors
+        pulled = (gradient + gradient.T) @ _wide_matrix(features)
+        return pulled.view(features.shape).to(features.dtype)
+
+
+def _wide_matrix(features: Tensor) -> Tensor:
+    return as_matrix(features).to(torch.promote_types(features.dtype, torch.float32))

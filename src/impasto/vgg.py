@@ -4,14 +4,17 @@ Shapes: a picture is ``[3, H, W]``, sRGB in 0..1; the features of a layer are ``
 ReLU. Preprocessing belongs to the weights and happens in here, so that nobody can forget it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from impasto import winograd
+from impasto import tiles, winograd
 from impasto.layers import LAYERS, deepest
+from impasto.tiles import Tile
 from impasto.weights import Weights
 
 __all__ = ["PADDINGS", "POOLINGS", "VGG19", "l2_pool"]
@@ -44,6 +47,10 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": max_pool,
     "l2": l2_pool,
 }
+Border = tuple[int, int, int, int]
+"""Cells of padding on the left, right, top and bottom."""
+
+_NO_BORDER: Border = (0, 0, 0, 0)
 PADDINGS = ("zeros", "replicate", "reflect", "circular")
 
 
@@ -88,35 +95,99 @@ class VGG19(nn.Module):
                 self.register_buffer(f"{name}_turned", winograd.turned(kernel))
             self.register_buffer(f"{name}_bias", weights.biases[name].to(device, precision))
 
-    def forward(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    def forward(
+        self, picture: Tensor, layers: Iterable[str], tile: Tile | None = None
+    ) -> dict[str, Tensor]:
         """Return the features ``[C, h, w]`` of each of ``layers`` for a picture ``[3, H, W]``.
 
-        The network runs no deeper than the deepest of them.
+        The network runs no deeper than the deepest of them. With a ``tile``, made for these layers and
+        perhaps more, ``picture`` is its window, and the features are those of the cells it owns.
+        """
+        return dict(self.walk(picture, layers, tile))
+
+    def walk(
+        self, picture: Tensor, layers: Iterable[str], tile: Tile | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield a layer's name and features as soon as they are known, as `forward` returns them.
+
+        What is done with them before going on needs no memory later.
         """
         wanted = set(layers)
-        last = deepest(wanted)
+        names = list(LAYERS)
+        names = names[: names.index(deepest(wanted)) + 1]
+        tile = tile or tiles.cut((picture.shape[1], picture.shape[2]), wanted)[0]
         # Preprocessing is done in the picture's own precision; only features are ever bf16.
         x = ((picture * self.scale - self.mean) / self.std).unsqueeze(0)
         x = x.to(self.precision, memory_format=self.layout)
-        found: dict[str, Tensor] = {}
-        block = 1
-        for layer in LAYERS.values():
-            if layer.block > block:
-                x, block = self.pool(x), layer.block
-            x = self._convolve(layer.name, x).relu_()
-            if layer.name in wanted:
-                found[layer.name] = x.squeeze(0)
-            if layer.name == last:
-                break
-        return found
+        x = _pad(x, tile.border(names[0]), self.padding)
+        for name, after_it in zip(names, [*names[1:], ""], strict=True):
+            down, across = tile.steps[name]
+            x = self._convolve(name, x)
+            pools = bool(after_it) and LAYERS[after_it].block > LAYERS[name].block
+            border = _NO_BORDER if pools or not after_it else tile.border(after_it)
+            keeps_own = down.keeps_own and across.keeps_own
+            if name in wanted and not keeps_own:
+                yield name, x[0, :, down.own, across.own].relu()
+            x = _Activate.apply(x[:, :, down.onward, across.onward], border, self.padding)  # type: ignore[no-untyped-call]
+            if name in wanted and keeps_own:
+                yield name, x[0, :, down.own_after(border[2]), across.own_after(border[0])]
+            if pools:
+                x = _pad(self.pool(x), tile.border(after_it), self.padding)
 
     def _convolve(self, name: str, x: Tensor) -> Tensor:
         kernel = self.get_buffer(f"{name}_kernel")
         bias = self.get_buffer(f"{name}_bias")
-        padding = 1 if self.padding == "zeros" else 0
         height, width = x.shape[2:]
-        if padding == 0:
-            x = functional.pad(x, (1, 1, 1, 1), mode=self.padding)
         if self.by_winograd and winograd.pays(kernel.shape[0], height, width):
-            return winograd.convolve(x, kernel, bias, self.get_buffer(f"{name}_turned"), padding)
-        return functional.conv2d(x, kernel, bias, padding=padding)
+            return winograd.convolve(x, kernel, bias, self.get_buffer(f"{name}_turned"), 0)
+        return functional.conv2d(x, kernel, bias)
+
+    def empty_gram(self, layer: str) -> Tensor:
+        """Return room for the Gram matrix ``[N, N]`` of a layer, in the type that `gram` gives."""
+        bias = self.get_buffer(f"{layer}_bias")
+        return bias.new_empty(len(bias), len(bias), dtype=torch.promote_types(bias.dtype, torch.float32))
+
+
+def _pad(x: Tensor, border: Border, padding: str) -> Tensor:
+    if border == _NO_BORDER:
+        return x
+    return functional.pad(x, border, mode="constant" if padding == "zeros" else padding)
+
+
+class _Activate(torch.autograd.Function):
+    """ReLU, and the border that the next convolution needs: one copy is kept for the gradient.
+
+    The two may change places, and a ReLU's gradient can be told from its output. Left to itself, torch
+    keeps the features before and after they are padded.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, border: Border, padding: str) -> Tensor:  # noqa: ANN401
+        y = _pad(x, border, padding)
+        y = x.relu() if y is x else y.relu_()
+        ctx.save_for_backward(y)
+        ctx.border, ctx.padding = border, padding
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        (y,) = ctx.saved_tensors
+        left, right, top, bottom = ctx.border
+        gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
+        gradient = _folded(gradient, 2, top, bottom, ctx.padding)
+        return _folded(gradient, 3, left, right, ctx.padding), None, None
+
+
+def _folded(gradient: Tensor, dim: int, before: int, after: int, padding: str) -> Tensor:
+    """Return the gradient without its border of one cell, in place: added to the cells it repeats."""
+    length = gradient.shape[dim] - before - after
+    inner = gradient.narrow(dim, before, length)
+    repeats = {"replicate": (0, length - 1), "reflect": (1, length - 2), "circular": (length - 1, 0)}
+    if padding in repeats:
+        first, last = repeats[padding]
+        if before:
+            inner.narrow(dim, first, 1).add_(gradient.narrow(dim, 0, 1))
+        if after:
+            inner.narrow(dim, last, 1).add_(gradient.narrow(dim, length + before, 1))
+    return inner
