@@ -378,13 +378,21 @@ every_spoil = pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS.keys(
 def spoilt(
     evaluate: Evaluate, spoil: Spoil, calls: Iterator[int] | range
 ) -> tuple[Evaluate, list[Tensor]]:
-    """Return an evaluate that is spoilt at some calls, counted from 0, and the pictures it saw."""
+    """Return an evaluate that is spoilt at some pictures, counted from 0, and the pictures it saw.
+
+    To look again at a picture that was good once is no new call.
+    """
     seen: list[Tensor] = []
+    good: list[Tensor] = []
 
     def count(picture: Tensor) -> Evaluation:
-        seen.append(picture.clone())
+        again = any(torch.equal(picture, before) for before in good)
+        bad = not again and len(seen) in calls
+        if not again:
+            seen.append(picture.clone())
+            good.extend([] if bad else [seen[-1]])
         found = evaluate(picture)
-        return spoil(found) if len(seen) - 1 in calls else found
+        return spoil(found) if bad else found
 
     return count, seen
 
@@ -411,7 +419,7 @@ def test_up_to_three_times_it_steps_back_halves_and_goes_on(
     evaluate, seen = spoilt(bowl(target), spoil, range(1, 1 + times))
     steps, outcome = follow(descend(recipe(optimizer, 10), start, evaluate))
     assert outcome.iterations == 10
-    assert outcome.evaluations == len(seen)
+    assert outcome.evaluations == len(seen) + (times if optimizer == "adam" else 0)
     assert steps[-1].losses.total < steps[0].losses.total
     assert all(step.picture.isfinite().all() and math.isfinite(step.losses.total) for step in steps)
     moves = [(picture - steps[0].picture).abs().mean().item() for picture in seen[1 : 2 + times]]

@@ -14,6 +14,7 @@ from torch import Tensor
 from impasto import losses, tiles
 from impasto.errors import InputError
 from impasto.events import Losses
+from impasto.memory import Count
 from impasto.parallel import ALONE, Team
 from impasto.recipe import Recipe
 from impasto.shelf import Shelf
@@ -21,7 +22,7 @@ from impasto.summaries import gram
 from impasto.tiles import WHOLE, Cut, Tile
 from impasto.vgg import VGG19
 
-__all__ = ["Evaluation", "Objective"]
+__all__ = ["Evaluation", "Needs", "Objective", "View", "needs", "pull", "see"]
 
 _FLAT = 1e-4
 """A target with less than this share of white noise's energy counts as flat: see `_noise`."""
@@ -55,7 +56,7 @@ class _Style:
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """What a tile shows: its window of the picture, content features, and parts of the summaries."""
 
     window: Tensor
@@ -122,7 +123,7 @@ class Objective:
         numbers: dict[str, dict[int, int]] = {name: {} for name in layers}
         energies = torch.zeros(len(pieces), len(layers), dtype=torch.float64)
         for index in self._mine(pieces):
-            features = self._see(content, pieces[index], layers).features
+            features = see(self.network, content, pieces[index], layers).features
             for column, name in enumerate(layers):
                 target = features[name]
                 energies[index, column] = losses.squared_distance(target, torch.zeros_like(target))
@@ -153,10 +154,10 @@ class Objective:
         return {name: _Style(target, factors[name]) for name, target in targets.items()}
 
     def _style_of(self, picture: Tensor) -> dict[str, Tensor]:
-        def see(_: int, tile: Tile) -> _View:
-            return self._see(picture, tile, self.style_layers)
+        def look(_: int, tile: Tile) -> View:
+            return see(self.network, picture, tile, style=self.style_layers)
 
-        return _means(self._sum(self._cut(picture), see), picture)
+        return _means(self._sum(self._cut(picture), look), picture)
 
     def _noise(self, layers: Sequence[str], like: Tensor) -> dict[str, Tensor]:
         """Return the Gram matrices of white noise: the yardstick for what counts as flat.
@@ -197,23 +198,23 @@ class Objective:
     def _evaluate(self, picture: Tensor) -> Evaluation:
         pieces = self._cut(picture)
         keep = self._mine(pieces)[-self.cut.keep :]
-        kept: dict[int, _View] = {}
+        kept: dict[int, View] = {}
 
-        def see(index: int, tile: Tile) -> _View:
+        def first(index: int, tile: Tile) -> View:
             if index not in keep:
-                return self._see(picture, tile, self.style_layers)
-            kept[index] = self._see(picture, tile, self.layers, graph=True)
+                return see(self.network, picture, tile, style=self.style_layers)
+            kept[index] = self._see(picture, tile, graph=True)
             return kept[index]
 
         # One pass for the summaries, one for the gradient. The tiles kept from the first were its
         # last, and come first in the second: then their memory is free for the others.
-        style = self._style_losses(self._sum(pieces, see), picture)
+        style = self._style_losses(self._sum(pieces, first), picture)
         content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
         gradient = torch.zeros_like(picture)
         for index, tile in reversed(list(enumerate(pieces))):
             part = picture.new_empty(3, tile.rows.length, tile.columns.length)
             if self.team.has(index):
-                view = kept.pop(index, None) or self._see(picture, tile, self.layers, graph=True)
+                view = kept.pop(index, None) or self._see(picture, tile, graph=True)
                 part, content[index] = self._pull(index, view, style)
                 del view
             part = self.team.hand_in(index, part)
@@ -226,12 +227,12 @@ class Objective:
         pieces = self._cut(picture)
         content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
 
-        def see(index: int, tile: Tile) -> _View:
-            view = self._see(picture, tile, self.layers)
+        def only(index: int, tile: Tile) -> View:
+            view = self._see(picture, tile)
             content[index] = self._content_losses(index, view)
             return view
 
-        style = self._style_losses(self._sum(pieces, see), picture)
+        style = self._style_losses(self._sum(pieces, only), picture)
         return self._found(self._over_tiles(content), style, self._total_variation(picture))
 
     def _found(self, content: Tensor, style: "_StyleLosses", tv: float) -> Losses:
@@ -256,22 +257,10 @@ class Objective:
     def _mine(self, pieces: Sequence[Tile]) -> list[int]:
         return [index for index in range(len(pieces)) if self.team.has(index)]
 
-    def _see(self, picture: Tensor, tile: Tile, layers: Sequence[str], graph: bool = False) -> _View:
-        """Return what a tile shows of ``layers``, with what a gradient needs if asked to."""
-        window = tiles.gather(picture, tile).detach()
-        features: dict[str, Tensor] = {}
-        parts: dict[str, Tensor] = {}
-        if not layers:
-            return _View(window, features, parts)
-        with torch.set_grad_enabled(graph):
-            for name, found in self.network.walk(window.requires_grad_(graph), layers, tile):
-                if name in self.content_layers:
-                    features[name] = found
-                if name in self.style_layers:
-                    parts[name] = gram(found)
-        return _View(window, features, parts)
+    def _see(self, picture: Tensor, tile: Tile, graph: bool = False) -> View:
+        return see(self.network, picture, tile, self.content_layers, self.style_layers, graph)
 
-    def _sum(self, pieces: Sequence[Tile], see: Callable[[int, Tile], _View]) -> dict[str, Tensor]:
+    def _sum(self, pieces: Sequence[Tile], see: Callable[[int, Tile], View]) -> dict[str, Tensor]:
         """Return the summaries on every rank: the tiles' parts, added in the tiles' order in float64."""
         sums: dict[str, Tensor] = {}
         for index, tile in enumerate(pieces):
@@ -297,7 +286,7 @@ class Objective:
         found = {name: layer.item() for name, layer in layers.items()}
         return _StyleLosses(loss.item(), found, dict(zip(sums, pulls, strict=True)))
 
-    def _content_losses(self, index: int, view: _View) -> Tensor:
+    def _content_losses(self, index: int, view: View) -> Tensor:
         """Return a tile's share of each content layer's loss, in float64."""
         found = [
             losses.exact(losses.content_loss(view.features[name], self._shelf.get(aim.numbers[index])))
@@ -306,17 +295,12 @@ class Objective:
         ]
         return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
 
-    def _pull(self, index: int, view: _View, style: "_StyleLosses") -> tuple[Tensor, Tensor]:
+    def _pull(self, index: int, view: View, style: "_StyleLosses") -> tuple[Tensor, Tensor]:
         """Return the gradient of the total at a tile's window, and the tile's content losses."""
         with torch.enable_grad():
             content = self._content_losses(index, view)
-            pulled = [
-                losses.exact((view.parts[name] * pull.to(view.parts[name])).sum())
-                for name, pull in style.pulls.items()
-            ]
-            total = self.recipe.alpha * content.sum() / max(1, len(content)) + sum(pulled)
-        (gradient,) = torch.autograd.grad(total, view.window)
-        return gradient, content.detach()
+        weight = self.recipe.alpha / max(1, len(content))
+        return pull(view, style.pulls, weight * content.sum()), content.detach()
 
     def _total_variation(self, picture: Tensor, gradient: Tensor | None = None) -> float:
         """Return total variation; add its weighted gradient to ``gradient``. In strips of rows."""
@@ -343,6 +327,62 @@ class Objective:
         for index, row in enumerate(table):
             table[index] = self.team.hand_in(index, row)
         return self.team.share(table.sum(0))
+
+
+def see(
+    network: VGG19,
+    picture: Tensor,
+    tile: Tile,
+    content: Sequence[str] = (),
+    style: Sequence[str] = (),
+    graph: bool = False,
+) -> View:
+    """Return what a tile shows of content and style layers, with what a gradient needs if asked to."""
+    window = tiles.gather(picture, tile).detach()
+    features: dict[str, Tensor] = {}
+    parts: dict[str, Tensor] = {}
+    with torch.set_grad_enabled(graph):
+        layers = (*content, *style)
+        for name, found in network.walk(window.requires_grad_(graph), layers, tile) if layers else ():
+            if name in content:
+                features[name] = found
+            if name in style:
+                parts[name] = gram(found)
+    return View(window, features, parts)
+
+
+def pull(view: View, pulls: Mapping[str, Tensor], local: Tensor) -> Tensor:
+    """Return the gradient at a tile's window of its local terms and, through its parts, of the rest."""
+    with torch.enable_grad():
+        total = local
+        for name, derivative in pulls.items():
+            total = total + losses.exact((view.parts[name] * derivative.to(view.parts[name])).sum())
+    (gradient,) = torch.autograd.grad(total, view.window)
+    return gradient
+
+
+class Needs(NamedTuple):
+    """Bytes of a tile: at most while it is seen, kept for its gradient, at most with the way back."""
+
+    look: int
+    kept: int
+    pull: int
+
+
+def needs(network: VGG19, tile: Tile, content: Sequence[str], style: Sequence[str]) -> Needs:
+    """Return what a tile needs, counted; ``network`` is on the device ``meta``, nothing is computed."""
+    picture = torch.empty(3, tile.rows.stop, tile.columns.stop, device="meta", dtype=network.real)
+    with Count() as count:
+        see(network, picture, tile, content, style)
+    look = count.peak
+    with Count() as count:
+        view = see(network, picture, tile, content, style, graph=True)
+        kept = count.live
+        with torch.enable_grad():
+            terms = [losses.content_loss(found, found.detach()) for found in view.features.values()]
+            local = sum(map(losses.exact, terms), losses.exact(picture.new_zeros(())))
+        pull(view, view.parts, local)
+    return Needs(look, kept, count.peak)
 
 
 class _StyleLosses(NamedTuple):

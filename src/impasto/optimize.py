@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from impasto.errors import RunError
-from impasto.events import Step
+from impasto.events import Losses, Step
 from impasto.objective import Evaluation
 from impasto.recipe import Recipe
 
@@ -48,11 +48,11 @@ class StuckError(Exception):
 class Optimizer(Protocol):
     """One optimiser over explicit state. Final: implementations share nothing.
 
-    ``picture`` is where it stands, ``found`` the evaluation there.
+    ``picture`` is where it stands, ``losses`` are those of that picture.
     """
 
     picture: Tensor
-    found: Evaluation
+    losses: Losses
 
     def step(self) -> None:
         """Take one step."""
@@ -77,28 +77,33 @@ class Adam:
     def __init__(self, recipe: Recipe, start: Tensor, evaluate: Evaluate) -> None:
         """Stand at ``start``."""
         self.evaluate = evaluate
-        self.picture = start.clone()
-        self.found = evaluate(self.picture)
+        self._stand_at(start)
         self.pixels = start.clone().requires_grad_()
         # Balanced losses have gradients near 1e-7 per pixel, where the usual 1e-8 would bite.
         self.adam = torch.optim.Adam(
             [self.pixels], lr=recipe.learning_rate, betas=recipe.adam_betas, eps=1e-20
         )
 
+    def _stand_at(self, picture: Tensor) -> None:
+        found = self.evaluate(picture)
+        self.picture, self.losses = picture, found.losses
+        self.gradient: Tensor | None = found.gradient
+
     def step(self) -> None:
         """Move against the gradient, then evaluate there."""
-        self.pixels.grad = self.found.gradient
+        if self.gradient is None:  # the last evaluation failed
+            self._stand_at(self.picture)
+        # A picture that was shown is never changed: the pixels move to a copy of it.
+        self.pixels.data = self.picture.clone()
+        self.pixels.grad, self.gradient = self.gradient, None
         self.adam.step()
+        self.pixels.grad = None
         with torch.no_grad():
             self.pixels.clamp_(0, 1)
-        picture = self.pixels.detach().clone()
-        self.found = self.evaluate(picture)
-        self.picture = picture
+        self._stand_at(self.pixels.detach())
 
     def back(self) -> None:
-        """Return to the last finite picture and halve the learning rate."""
-        with torch.no_grad():
-            self.pixels.copy_(self.picture)
+        """Halve the learning rate; the next step begins at the last finite picture."""
         for group in self.adam.param_groups:
             group["lr"] /= 2
 
@@ -108,10 +113,7 @@ class Adam:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
-        self.picture = state["pixels"]
-        self.found = self.evaluate(self.picture)
-        with torch.no_grad():
-            self.pixels.copy_(self.picture)
+        self._stand_at(state["pixels"])
         self.adam.load_state_dict(copy.deepcopy(state["adam"]))
 
 
@@ -136,13 +138,13 @@ class LBFGS:
         self.history = recipe.history
         self.move = _FIRST_MOVE
         self._stand_at(torch.acos(1 - 2 * start.clamp(self._EDGE, 1 - self._EDGE)))
-        self.unit = abs(self.found.losses.total) or 1.0
+        self.unit = abs(self.losses.total) or 1.0
         self._restart()
 
     def _stand_at(self, angles: Tensor) -> None:
         self.tried: list[_Point] = []
         self.here = self._point(angles)
-        self.picture, self.found = self.here.picture, self.here.found
+        self.picture, self.losses = self.here.picture, self.here.losses
 
     def _restart(self) -> None:
         """Forget the curvature; the next step is a scaled step along the gradient."""
@@ -169,9 +171,9 @@ class LBFGS:
             self._set_rate()
             self.lbfgs.step(self._value)  # type: ignore[no-untyped-call]
             end = self._point(self.angles.detach())
-            if end.found.losses.total < self.found.losses.total:
+            if end.losses.total < self.losses.total:
                 self.here, self.tried, self.fresh = end, [end], False
-                self.picture, self.found = end.picture, end.found
+                self.picture, self.losses = end.picture, end.losses
                 return
             self._restart()
             if was_fresh:
@@ -183,7 +185,7 @@ class LBFGS:
         (group,) = self.lbfgs.param_groups
         group["lr"] = 1.0
         slope = self.here.slope
-        gradient = slope * self.found.gradient / self.unit
+        gradient = slope * self.here.gradient / self.unit
         per_unit = (slope * gradient).abs().mean().item()
         if self.fresh and per_unit > 0:
             # No angle turns by more than half a turn: beyond it the cosine only comes back.
@@ -193,19 +195,19 @@ class LBFGS:
 
     def _value(self) -> float:
         point = self._point(self.angles.detach())
-        self.angles.grad = point.slope * point.found.gradient / self.unit
-        return point.found.losses.total / self.unit
+        self.angles.grad = point.slope.mul_(point.gradient).div_(self.unit)
+        return point.losses.total / self.unit
 
     def _point(self, angles: Tensor) -> "_Point":
         """Return picture and evaluation at ``angles``, from memory where they are known."""
         for point in self.tried:
             if torch.equal(point.angles, angles):
                 return point
-        picture = (1 - torch.cos(angles)) / 2
-        point = _Point(angles.clone(), picture, self.evaluate(picture))
+        found = self.evaluate(_picture_at(angles))
+        point = _Point(angles.clone(), found.losses, found.gradient)
         # torch asks again for where a line search began, and where it ended: at its last or its
         # lowest point. Nothing else is kept.
-        lowest = min([*self.tried[1:], point], key=lambda tried: tried.found.losses.total)
+        lowest = min([*self.tried[1:], point], key=lambda tried: tried.losses.total)
         self.tried = [*self.tried[:1], *({id(kept): kept for kept in (lowest, point)}.values())]
         return point
 
@@ -238,13 +240,22 @@ class _Point(NamedTuple):
     """Where a line search has been."""
 
     angles: Tensor
-    picture: Tensor
-    found: Evaluation
+    losses: Losses
+    gradient: Tensor
+
+    @property
+    def picture(self) -> Tensor:
+        """The pixels x = (1 - cos z) / 2."""
+        return _picture_at(self.angles)
 
     @property
     def slope(self) -> Tensor:
         """The derivative dx/dz = sin(z) / 2."""
-        return torch.sin(self.angles) / 2
+        return torch.sin(self.angles).div_(2)
+
+
+def _picture_at(angles: Tensor) -> Tensor:
+    return torch.cos(angles).neg_().add_(1).div_(2)
 
 
 class Outcome(NamedTuple):
@@ -296,14 +307,15 @@ def descend(
             "the start has no finite loss: lower --alpha and --beta or use --precision float32"
         ) from None
 
-    iteration, halvings, best, totals = 0, 0, optimizer.picture, [optimizer.found.losses.total]
+    del start  # it may be large
+    iteration, halvings, best, totals = 0, 0, optimizer.picture, [optimizer.losses.total]
     if state is not None:
         iteration, halvings, best = state["iteration"], state["halvings"], state["best"]
         evaluations, totals = state["evaluations"], list(state["totals"])
 
     def here() -> Step:
         capture = functools.partial(state_at, iteration)
-        return Step(iteration, evaluations, optimizer.found.losses, optimizer.picture, best, capture)
+        return Step(iteration, evaluations, optimizer.losses, optimizer.picture, best, capture)
 
     def state_at(asked: int) -> dict[str, Any]:
         if asked != iteration:
@@ -339,9 +351,9 @@ def descend(
             reason = "nothing lower found"
             break
         iteration += 1
-        if optimizer.found.losses.total < min(totals):
+        if optimizer.losses.total < min(totals):
             best = optimizer.picture
-        totals.append(optimizer.found.losses.total)
+        totals.append(optimizer.losses.total)
         yield here()
     return Outcome(reason, iteration, evaluations, best)
 

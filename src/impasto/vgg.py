@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from impasto import tiles, winograd
-from impasto.layers import LAYERS, deepest
+from impasto.layers import LAYERS, deepest, stride
 from impasto.tiles import Tile
 from impasto.weights import Weights
 
@@ -69,9 +69,11 @@ class VGG19(nn.Module):
         precision: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         by_winograd: bool = False,
+        last: str = next(reversed(LAYERS)),
     ) -> None:
         """Place the weights on ``device`` in ``precision``; they never need a gradient.
 
+        Layers beyond ``last`` are left out.
         ``by_winograd`` convolves by `winograd` wherever that pays: float32 on a CPU only.
         """
         super().__init__()
@@ -81,15 +83,16 @@ class VGG19(nn.Module):
         self.by_winograd = by_winograd
         self.layout = torch.contiguous_format if by_winograd else torch.channels_last
         preprocessing = weights.preprocessing
-        wide = torch.float64 if precision == torch.float64 else torch.float32
+        self.real = torch.promote_types(precision, torch.float32)
 
         def colours(values: tuple[float, float, float]) -> Tensor:
-            return torch.tensor(values, dtype=wide, device=device).view(3, 1, 1)
+            return torch.tensor(values, dtype=self.real, device=device).view(3, 1, 1)
 
         self.scale = preprocessing.scale
         self.mean, self.std = colours(preprocessing.mean), colours(preprocessing.std)
-        for name, kernel in weights.kernels.items():
-            kernel = kernel.to(device, precision, memory_format=self.layout)
+        names = list(LAYERS)
+        for name in names[: names.index(last) + 1]:
+            kernel = weights.kernels[name].to(device, precision, memory_format=self.layout)
             self.register_buffer(f"{name}_kernel", kernel)
             if by_winograd:
                 self.register_buffer(f"{name}_turned", winograd.turned(kernel))
@@ -142,10 +145,26 @@ class VGG19(nn.Module):
             return winograd.convolve(x, kernel, bias, self.get_buffer(f"{name}_turned"), 0)
         return functional.conv2d(x, kernel, bias)
 
+    @property
+    def bytes(self) -> int:
+        """The memory that the weights take."""
+        return sum(buffer.nbytes for buffer in self.buffers())
+
+    def workspace(self, height: int, width: int) -> int:
+        """Return the bytes that the convolutions of a window keep to work in, over and above tensors."""
+        if not self.by_winograd:
+            return 0
+        sizes = [0]
+        for layer in LAYERS.values():
+            down, across = height // stride(layer.name) + 2, width // stride(layer.name) + 2
+            if f"{layer.name}_kernel" in self._buffers and winograd.pays(layer.channels, down, across):
+                sizes.append(winograd.workspace(layer.channels, layer.inputs, down, across))
+        return max(sizes)
+
     def empty_gram(self, layer: str) -> Tensor:
         """Return room for the Gram matrix ``[N, N]`` of a layer, in the type that `gram` gives."""
         bias = self.get_buffer(f"{layer}_bias")
-        return bias.new_empty(len(bias), len(bias), dtype=torch.promote_types(bias.dtype, torch.float32))
+        return bias.new_empty(len(bias), len(bias), dtype=self.real)
 
 
 def _pad(x: Tensor, border: Border, padding: str) -> Tensor:

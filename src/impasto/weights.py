@@ -156,6 +156,18 @@ class Weights:
     notes: tuple[str, ...] = ()
 
 
+def imagined() -> Weights:
+    """Return weights of VGG-19's shapes on the device ``meta``: they have sizes and no memory."""
+    import torch
+
+    kernels = {
+        layer.name: torch.empty(layer.channels, layer.inputs, 3, 3, device="meta")
+        for layer in LAYERS.values()
+    }
+    biases = {layer.name: torch.empty(layer.channels, device="meta") for layer in LAYERS.values()}
+    return Weights("imagined", "", False, CAFFE, kernels, biases)
+
+
 # --- which file it is ---------------------------------------------------------------------------
 
 

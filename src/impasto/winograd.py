@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["available", "convolve", "pays"]
+__all__ = ["available", "convolve", "pays", "workspace"]
 
 _TOLERANCE = 1e-3
 _FEWEST_CHANNELS = 64
@@ -85,5 +85,17 @@ class _Convolve(torch.autograd.Function):
         return _nnpack(gradients[0], ctx.backward_kernel, None, 2 - ctx.padding), None, None, None, None
 
 
+def workspace(outputs: int, inputs: int, height: int, width: int) -> int:
+    """Return the bytes that NNPACK works in: everything transformed to blocks of 8x8, for 6x6 results.
+
+    torch keeps the largest one until the process ends.
+    """
+    blocks = -(-height // 6) * -(-width // 6)
+    return 256 * (outputs * inputs + blocks * (outputs + inputs))
+
+
 def _nnpack(features: Tensor, kernel: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    if features.is_meta:
+        height, width = (side + 2 * padding - 2 for side in features.shape[2:])
+        return features.contiguous().new_empty(1, len(kernel), height, width)
     return torch._nnpack_spatial_convolution(features.contiguous(), kernel, bias, [padding, padding])

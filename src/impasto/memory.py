@@ -1,0 +1,135 @@
+"""How much memory: what tensors take, counted; what this machine has; what this process has used."""
+
+import os
+import re
+import resource
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from impasto.errors import InputError
+
+__all__ = ["Count", "budget", "parse", "spoken", "used"]
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LADDER = [(2 + half) << (shift - 1) for shift in range(28, 44) for half in (0, 1)]
+"""256 MiB, 384, 512, 768, 1 GiB, 1.5, 2, 3, 4 ...: steps so wide that a plan seldom changes."""
+
+
+class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors made inside of it: ``live`` now, ``peak`` at most.
+
+    Tensors on the device ``meta`` have sizes but no memory, so that a computation of any size is
+    counted in milliseconds, without doing it.
+
+    Example:
+        >>> with Count() as count:
+        ...     _ = torch.ones(1000, device="meta") + 1  # two of 4000 bytes, and none is left
+        >>> count.peak, count.live
+        (8000, 0)
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        _types: Any,  # noqa: ANN401
+        args: Any = (),  # noqa: ANN401
+        kwargs: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                self._see(result.untyped_storage())
+        return results
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def parse(text: str) -> int:
+    """Return the bytes that a text like 4GiB, 500M or 2.5g means; units are powers of 1024.
+
+    Raises:
+        InputError: it means none.
+
+    Example:
+        >>> parse("2GiB"), parse("1.5k")
+        (2147483648, 1536)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise InputError(f"--memory {text!r} is no amount of memory; use for example 4GiB or 500MiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def spoken(size: float) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> spoken(2.25 * 2**30), spoken(300 * 2**20)
+        ('2.3 GiB', '300 MiB')
+    """
+    if size >= 1 << 30:
+        return f"{size / (1 << 30):.1f} GiB"
+    return f"{size / (1 << 20):.0f} MiB"
+
+
+def used() -> int:
+    """Return the most memory that this process has held so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def budget(text: str, device: torch.device) -> int:
+    """Return the bytes that a run may hold: what ``text`` says, or for ``auto`` most of what is free.
+
+    What is free changes from minute to minute; it is rounded down to a coarse step, for the same
+    command to be carried out in the same way.
+    """
+    if text != "auto":
+        return parse(text)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+    else:
+        free = _free()
+    most = int(free * 0.9)
+    return max((step for step in _LADDER if step <= most), default=_LADDER[0])
+
+
+def _free() -> int:
+    """Return the memory that a new process could have: the system's, or what a container allows."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        free = int(re.search(r"MemAvailable:\s+(\d+)", text)[1]) * 1024  # type: ignore[index]
+    except (OSError, TypeError):  # not Linux: macOS gives cached files back when they are asked for
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        current = int((group / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else min(free, max(0, int(limit) - current))
