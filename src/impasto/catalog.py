@@ -38,6 +38,7 @@ _REPORT: dict[str, object] = {
     "pooling": "average",
     "padding": "zeros",
     "init": "noise",
+    "levels": (1,),
     "patience": 0,
     "iterations": 1000,
 }

@@ -38,11 +38,13 @@ class Started:
     precision: str
     iterations: int
     notes: tuple[str, ...]
+    levels: tuple[str, ...]
+    """How each level is carried out, in words."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration is done. ``iteration`` 0 is the start.
+    """One iteration is done. ``iteration`` 0 is the start; ``level`` counts from 0, the coarsest.
 
     ``picture`` is this step's, ``best`` the one with the lowest total so far; both are ``[3, H, W]``
     in 0..1 and are never changed afterwards. ``state()`` makes a copy of all that is needed to go on
@@ -55,6 +57,7 @@ class Step:
     picture: Tensor
     best: Tensor
     state: Callable[[], dict[str, Any]]
+    level: int = 0
 
 
 @dataclass(frozen=True)

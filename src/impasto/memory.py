@@ -14,11 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from impasto.errors import InputError
+__all__ = ["Count", "free", "spoken", "used"]
 
-__all__ = ["Count", "budget", "parse", "spoken", "used"]
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LADDER = [(2 + half) << (shift - 1) for shift in range(28, 44) for half in (0, 1)]
 """256 MiB, 384, 512, 768, 1 GiB, 1.5, 2, 3, 4 ...: steps so wide that a plan seldom changes."""
 
@@ -69,22 +66,6 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live -= size
 
 
-def parse(text: str) -> int:
-    """Return the bytes that a text like 4GiB, 500M or 2.5g means; units are powers of 1024.
-
-    Raises:
-        InputError: it means none.
-
-    Example:
-        >>> parse("2GiB"), parse("1.5k")
-        (2147483648, 1536)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise InputError(f"--memory {text!r} is no amount of memory; use for example 4GiB or 500MiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
 def spoken(size: float) -> str:
     """Return a number of bytes for people.
 
@@ -103,19 +84,13 @@ def used() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def budget(text: str, device: torch.device) -> int:
-    """Return the bytes that a run may hold: what ``text`` says, or for ``auto`` most of what is free.
+def free(device: torch.device) -> int:
+    """Return the bytes that a run may hold if nobody says otherwise: most of what is free.
 
     What is free changes from minute to minute; it is rounded down to a coarse step, for the same
     command to be carried out in the same way.
     """
-    if text != "auto":
-        return parse(text)
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = _free()
-    most = int(free * 0.9)
+    most = int(0.9 * (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free()))
     return max((step for step in _LADDER if step <= most), default=_LADDER[0])
 
 

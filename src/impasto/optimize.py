@@ -18,7 +18,7 @@ from impasto.events import Losses, Step
 from impasto.objective import Evaluation
 from impasto.recipe import Recipe
 
-__all__ = ["OPTIMIZERS", "Outcome", "descend"]
+__all__ = ["OPTIMIZERS", "Outcome", "descend", "pictures_held"]
 
 Evaluate = Callable[[Tensor], Evaluation]
 
@@ -271,6 +271,14 @@ OPTIMIZERS: dict[str, Callable[[Recipe, Tensor, Evaluate], Optimizer]] = {
     "adam": Adam,
     "lbfgs": LBFGS,
 }
+
+
+def pictures_held(optimizer: str, history: int) -> int:
+    """Return how many tensors of a picture's size an optimiser holds while it waits for an evaluation.
+
+    The evaluation's gradient and the best picture are among them.
+    """
+    return 19 + 2 * history if optimizer == "lbfgs" else 6
 
 
 def descend(

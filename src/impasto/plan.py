@@ -1,27 +1,85 @@
-"""How a recipe is carried out on this machine: the picture's size, device and precision.
+"""How a recipe is carried out on this machine: levels, tiles, device, precision, optimiser, memory.
 
-Nothing that is measured may stand here without being part of the plan: same plan, same bytes.
+Nothing that is measured may change a picture without standing here: same plan, same bytes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
-from impasto import devices, schedule, winograd
+from impasto import devices, memory, schedule, winograd
+from impasto.cost import Costs
 from impasto.errors import InputError
-from impasto.recipe import Recipe
+from impasto.memory import spoken
+from impasto.recipe import Recipe, memory_bytes
+from impasto.tiles import WHOLE, Cut
 
-__all__ = ["Plan", "make"]
+__all__ = ["Level", "Plan", "make"]
+
+Size = tuple[int, int]
+
+_HISTORIES = (20, 10, 5, 3)
+"""Shorter memories of L-BFGS, tried in this order where memory is short."""
+
+_SIDES = (4096, 3072, 2048, 1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 64, 32, 16)
+"""Sides of tiles that are tried."""
+
+_USEFUL = 384
+"""Tiles with shorter sides are mostly halo: sooner than that, L-BFGS remembers less."""
+
+_PLENTY = 6000
+"""Bytes per pixel that no uncut picture needs: with so many nothing has to be counted."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One size (height, width) of the picture: its share of the iterations, and how they are done."""
+
+    size: Size
+    iterations: int
+    optimizer: str
+    history: int
+    cut: Cut = WHOLE
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Return the recipe as it is carried out on this level."""
+        fields = {"optimizer": self.optimizer, "history": self.history}
+        return replace(recipe, iterations=self.iterations, **fields)  # type: ignore[arg-type]
+
+    def describe(self) -> str:
+        """Say in words how the level is carried out.
+
+        Example:
+            >>> Level((384, 512), 33, "lbfgs", 20).describe()
+            '512x384 px, 33 iterations, L-BFGS with history 20, whole'
+        """
+        height, width = self.size
+        how = f"L-BFGS with history {self.history}" if self.optimizer == "lbfgs" else "Adam"
+        where = "whole"
+        if self.cut.tile:
+            where = f"tiles up to {self.cut.tile[1]} px, {self.cut.keep} kept"
+        where += ", content's features on disk" if self.cut.on_disk else ""
+        return f"{width}x{height} px, {self.iterations} iterations, {how}, {where}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The size (height, width) of the picture, and where, in which precision and how it is computed."""
+    """The levels from coarse to fine, and where, in which precision and how they are computed.
 
-    size: tuple[int, int]
+    ``budget`` are the bytes that all processes of the run may hold together.
+    """
+
+    levels: tuple[Level, ...]
     device: torch.device
     precision: torch.dtype
     by_winograd: bool
+    budget: int = 0
+
+    @property
+    def size(self) -> Size:
+        """The finished picture's (height, width)."""
+        return self.levels[-1].size
 
     @property
     def arithmetic(self) -> str:
@@ -29,30 +87,120 @@ class Plan:
         return str(self.precision).removeprefix("torch.") + " by Winograd" * self.by_winograd
 
 
-def make(recipe: Recipe, content: tuple[int, int] | None, style: tuple[int, int] | None) -> Plan:
-    """Return the plan for pictures of these sizes (height, width).
+def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int = 1) -> Plan:
+    """Return the plan for pictures of these sizes (height, width), in ``ranks`` processes.
 
     The picture has the content's aspect, without a content the first style's.
 
     Raises:
-        InputError: the network cannot take that size, or the machine has no such device.
+        InputError: the network cannot take that size, the machine has no such device, or the memory
+            is too small.
     """
-    like = content or style
-    if like is None:
-        raise InputError("nothing to do: give a content or a style picture")
-    if len(recipe.sides) == 2:
-        if content is not None:
-            raise InputError(
-                f"--size {recipe.size}: a picture keeps its photograph's aspect; "
-                "give the long side alone, e.g. --size 512"
-            )
-        width, height = recipe.sides
-        size = height, width
-    else:
-        size = schedule.fitted(*like, recipe.sides[0])
-    schedule.check_sides(*size, "the picture", smallest=schedule.smallest_side(recipe))
+    found = [size for size in styles if size]
+    size = _size(recipe, content, found[0] if found else None)
     device = devices.choose_device(recipe.device)
     precision = devices.choose_precision(recipe.precision, device)
     # A precision that was asked for by name is meant to the last bit.
     fast = recipe.precision == "auto" and device.type == "cpu" and precision == torch.float32
-    return Plan(size, device, precision, by_winograd=fast and winograd.available())
+    by_winograd = fast and winograd.available()
+    auto = recipe.memory == "auto"
+    budget = memory.free(device) if auto else memory_bytes(recipe.memory)
+    costs = Costs(recipe, precision, by_winograd, content is not None, bool(found))
+    inputs = [one for one in (content, *found) if one]
+    stages = schedule.levels(recipe, *size)
+    levels = []
+    for index, (stage, iterations) in enumerate(stages):
+        schedule.check_sides(*stage, "the picture", smallest=schedule.smallest_side(recipe))
+        level = Level(stage, iterations, recipe.optimizer, recipe.history)
+        held = [schedule.fitted(*one, max(size)) for one in inputs]
+        levels.append(_within(budget, level, costs, held, index == len(stages) - 1, ranks))
+    return Plan(tuple(levels), device, precision, by_winograd, budget)
+
+
+def _size(recipe: Recipe, content: Size | None, style: Size | None) -> Size:
+    like = content or style
+    if like is None:
+        raise InputError("nothing to do: give a content or a style picture")
+    if len(recipe.sides) == 1:
+        return schedule.fitted(*like, recipe.sides[0])
+    if content is not None:
+        raise InputError(
+            f"--size {recipe.size}: a picture keeps its photograph's aspect; "
+            "give the long side alone, e.g. --size 512"
+        )
+    width, height = recipe.sides
+    return height, width
+
+
+def _within(
+    budget: int, level: Level, costs: Costs, inputs: list[Size], last: bool, ranks: int
+) -> Level:
+    """Return the level as it is best carried out in so many bytes.
+
+    Raises:
+        InputError: nothing fits.
+    """
+    height, width = level.size
+    if not costs.layers or (ranks == 1 and budget > _PLENTY * height * width + (1 << 30)):
+        return level
+    best: tuple[float, Level] | None = None
+    for choice in _choices(level):
+        for cut, work in _cuts(choice, costs, budget, inputs, last, ranks):
+            if best is None or work < best[0]:
+                best = work, replace(choice, cut=cut)
+        if best and (best[1].cut.tile is None or min(best[1].cut.tile) >= _USEFUL):
+            break
+    if best is None:
+        raise InputError(_too_small(budget, level, costs, inputs, ranks))
+    return best[1]
+
+
+def _choices(level: Level) -> Iterator[Level]:
+    """Yield the level with ever less to remember from one iteration to the next."""
+    yield level
+    if level.optimizer == "lbfgs":
+        for history in _HISTORIES:
+            if history < level.history:
+                yield replace(level, history=history)
+        yield replace(level, optimizer="adam")
+
+
+def _cuts(
+    level: Level, costs: Costs, budget: int, inputs: list[Size], last: bool, ranks: int
+) -> Iterator[tuple[Cut, float]]:
+    """Yield the cuts that fit, with their work: a pixel seen counts 1, taken back 1 more."""
+
+    def needed(cut: Cut) -> int:
+        return costs.memory(level.size, level.optimizer, level.history, cut, inputs, last, ranks)
+
+    for on_disk in (False, True):
+        for side in (None, *(side for side in _SIDES if side < max(level.size))):
+            cut = Cut((side, side) if side else None, 1, on_disk)
+            try:
+                windows = costs.windows(level.size, cut)
+            except InputError:  # circular padding that cannot be cut so
+                continue
+            each = -(-windows.number // ranks)
+            if windows.number < ranks or needed(cut) > budget:
+                continue
+            more = needed(cut._replace(keep=2)) - needed(cut)
+            keep = min(each, 1 + (budget - needed(cut)) // more) if more > 0 else 1
+            idle = each * ranks / windows.number
+            work = windows.pixels * idle * (3 - keep / each) * (1.05 if on_disk else 1)
+            yield cut._replace(keep=keep), work
+
+
+def _too_small(budget: int, level: Level, costs: Costs, inputs: list[Size], ranks: int) -> str:
+    """Say that nothing fits, and what would."""
+    height, width = level.size
+    asked = f"--memory {spoken(budget)} is too little for {width}x{height} px"
+    side = max(height, width)
+    while (side := int(0.95 * side)) >= schedule.smallest_side(costs.recipe):
+        size = schedule.fitted(height, width, side)
+        shrunk = [schedule.fitted(*one, side) for one in inputs]
+        small = replace(level, size=size, optimizer="adam")
+        if min(size) >= schedule.SMALLEST_SIDE and any(
+            _cuts(small, costs, budget, shrunk, last=True, ranks=ranks)
+        ):
+            return f"{asked}; --size {side} would fit"
+    return f"{asked}, and for any other size; give more"

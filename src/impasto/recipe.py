@@ -7,6 +7,7 @@ from here.
 import dataclasses
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,14 +18,16 @@ from impasto.catalog import PRESETS
 from impasto.errors import InputError, near
 from impasto.layers import REPORT_CONTENT, REPORT_STYLE, canonical
 
-__all__ = ["Recipe", "read_toml"]
+__all__ = ["Recipe", "memory_bytes", "read_toml"]
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
-_LARGEST_SIDE = 30_000
+_SMALLEST_SIDE, _LARGEST_SIDE = 16, 30_000
+_MOST_LEVELS = 12
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MAX_FILE_BYTES = 256 * 1024
 
 
@@ -42,6 +45,8 @@ class Recipe:
 
     size: int | str = 512
     """Long side in pixels, enlarging if need be; for texture also WIDTHxHEIGHT."""
+    levels: tuple[int | Literal["auto"], ...] = ("auto",)
+    """Coarse to fine: auto (from 256 px, doubling), a number of levels, or rising long sides."""
     alpha: Weight = 0.03
     """Weight of the content loss."""
     beta: Weight = 1.0
@@ -61,7 +66,7 @@ class Recipe:
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
     """lbfgs: box-constrained, few iterations; adam: the report's."""
     iterations: Count = 100
-    """Optimiser steps; 0 returns the start."""
+    """Optimiser steps, over all levels; 0 returns the start."""
     patience: Count = 0
     """Stop when the total fell by less than 1 % over this many iterations; 0 never does."""
     learning_rate: Positive = 0.02
@@ -84,6 +89,8 @@ class Recipe:
     """SHA-256 that the weights file must have."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    memory: str = "auto"
+    """The most memory that the run may hold, e.g. 4GiB; auto is most of what is free."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Of the features; auto is bfloat16 where the machine has instructions for it, else fast float32."""
 
@@ -119,9 +126,25 @@ class Recipe:
             raise InputError(f"unknown device {self.device!r}; use auto, cpu, cuda, cuda:N or mps")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.weights_sha256):
             raise InputError("--weights-sha256 needs 64 hexadecimal digits")
+        self._check_levels()
+        if self.memory != "auto" and memory_bytes(self.memory) < 1:
+            raise InputError("--memory is nothing; use for example 4GiB")
         for side in self.sides:
-            if not 16 <= side <= _LARGEST_SIDE:
-                raise InputError(f"--size {self.size} is out of range; use 16 to {_LARGEST_SIDE}")
+            if not _SMALLEST_SIDE <= side <= _LARGEST_SIDE:
+                raise InputError(
+                    f"--size {self.size} is out of range; use {_SMALLEST_SIDE} to {_LARGEST_SIDE}"
+                )
+
+    def _check_levels(self) -> None:
+        numbers = [level for level in self.levels if level != "auto"]
+        if self.levels == ("auto",) or (len(numbers) == 1 and 1 <= numbers[0] <= _MOST_LEVELS):
+            return
+        rising = all(one < two for one, two in pairwise(numbers))
+        if not numbers or len(numbers) < len(self.levels) or not rising or numbers[0] < _SMALLEST_SIDE:
+            raise InputError(
+                f"--levels {' '.join(map(str, self.levels))}: use auto, a number of levels up to "
+                f"{_MOST_LEVELS}, or rising long sides from {_SMALLEST_SIDE} px"
+            )
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -175,6 +198,22 @@ class Recipe:
             1000
         """
         return cls(**{**cls.preset_fields(name), **fields})  # type: ignore[arg-type]
+
+
+def memory_bytes(text: str) -> int:
+    """Return the bytes that a text like 4GiB, 500M or 2.5g means; units are powers of 1024.
+
+    Raises:
+        InputError: it means none.
+
+    Example:
+        >>> memory_bytes("2GiB"), memory_bytes("1.5k")
+        (2147483648, 1536)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise InputError(f"--memory {text!r} is no amount of memory; use for example 4GiB or 500MiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def read_toml(path: Path) -> dict[str, object]:

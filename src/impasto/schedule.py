@@ -3,6 +3,8 @@
 Sizes are (height, width), as in tensors; what a user reads or writes is WIDTHxHEIGHT.
 """
 
+import math
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -10,12 +12,17 @@ from impasto import layers
 from impasto.errors import InputError
 from impasto.recipe import Recipe
 
-__all__ = ["SMALLEST_SIDE", "check_sides", "cover", "fit", "fitted", "resize", "smallest_side"]
+__all__ = ["SMALLEST_SIDE", "check_sides", "cover", "fit", "fitted", "levels", "resize", "smallest_side"]
 
 SMALLEST_SIDE = 16
 """The fourth pooling leaves nothing of a smaller picture."""
 
 THINNEST = 200
+
+_COARSEST, _NARROWEST = 256, 64
+"""The long side from which `auto` begins, and the least short side of a coarse level."""
+
+_SHARE = 0.5
 
 
 def fitted(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -40,6 +47,40 @@ def smallest_side(recipe: Recipe) -> int:
         return SMALLEST_SIDE
     used = layers.deepest((*recipe.content_layers, *recipe.style_layers))
     return max(SMALLEST_SIDE, 2 * layers.stride(used))
+
+
+def levels(recipe: Recipe, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
+    """Return (size, iterations) from coarse to fine, for a picture of (height, width) in the end.
+
+    A coarse level makes large strokes cheaply: each level gets `_SHARE` of the iterations of the one
+    before it. Levels that would get none are left out.
+
+    Raises:
+        InputError: a level asked for is as large as the picture or larger.
+
+    Example:
+        >>> levels(Recipe(iterations=90), 768, 1024)
+        [((192, 256), 51), ((384, 512), 26), ((768, 1024), 13)]
+    """
+    long_side = max(height, width)
+    if recipe.levels == ("auto",):
+        count = max(1, 1 + int(math.log2(long_side / _COARSEST))) if long_side > _COARSEST else 1
+        sides = [round(long_side / 2**level) for level in range(count)]
+        sides = [side for side in sides if min(fitted(height, width, side)) >= _NARROWEST] or [long_side]
+        sides.reverse()
+    elif len(recipe.levels) == 1 and (count := int(recipe.levels[0])) < SMALLEST_SIDE:
+        sides = [round(long_side / 2**level) for level in reversed(range(count))]
+    else:
+        sides = [int(side) for side in recipe.levels if side != long_side]
+        if sides and sides[-1] > long_side:
+            raise InputError(f"--levels {sides[-1]} is larger than the picture, {width}x{height} px")
+        sides.append(long_side)
+    sides = sides[-max(1, recipe.iterations) :]
+    shares = [_SHARE**level for level in range(len(sides))]
+    edges = [round(recipe.iterations * sum(shares[:index]) / sum(shares)) for index in range(len(sides))]
+    ends = [*edges[1:], recipe.iterations]
+    sizes = [*(fitted(height, width, side) for side in sides[:-1]), (height, width)]
+    return [(size, end - edge) for size, edge, end in zip(sizes, edges, ends, strict=True)]
 
 
 def check_sides(height: int, width: int, what: str, smallest: int = SMALLEST_SIDE) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from impasto.errors import InputError
 from impasto.layers import LAYERS, deepest, stride
 
-__all__ = ["WHOLE", "Cut", "Span", "Step", "Tile", "add", "cut", "extent", "gather", "largest"]
+__all__ = ["WHOLE", "Cut", "Span", "Step", "Tile", "add", "cut", "extent", "gather", "spans"]
 
 
 class Cut(NamedTuple):
@@ -126,22 +126,45 @@ def cut(
         >>> [tile.rows for tile in cut((300, 64), ["block5_conv1"], tile=(160, 64))]
         [Span(start=0, stop=230), Span(start=74, stop=300)]
     """
-    layers = tuple(layers)
-    extra = extra or {}
-    sides = []
-    for length, limit in zip(size, tile or size, strict=True):
-        owned = _owned(length, limit, stride(deepest(layers)))
-        wraps = padding == "circular" and len(owned) > 1
-        if wraps and length % stride(deepest(layers)):
-            raise InputError(
-                f"circular padding cannot be cut at {size[1]}x{size[0]} px: use sides that are "
-                f"multiples of {stride(deepest(layers))}, more --memory, or another --padding"
-            )
-        sides.append([_walk(own, length, layers, extra, wraps) for own in owned])
+    sides = _sides(size, tuple(layers), tile, padding, extra or {})
     return [
         Tile(rows, columns, {name: (down[name], across[name]) for name in down})
         for (rows, down), (columns, across) in product(*sides)
     ]
+
+
+def spans(
+    size: tuple[int, int], layers: Iterable[str], tile: tuple[int, int] | None, padding: str
+) -> tuple[list[Span], list[Span]]:
+    """Return the rows and the columns of the windows that `cut` would give.
+
+    Raises:
+        InputError: as `cut`.
+    """
+    down, across = _sides(size, tuple(layers), tile, padding, {})
+    return [span for span, _ in down], [span for span, _ in across]
+
+
+def _sides(
+    size: tuple[int, int],
+    layers: tuple[str, ...],
+    tile: tuple[int, int] | None,
+    padding: str,
+    extra: Mapping[str, int],
+) -> list[list[tuple[Span, dict[str, Step]]]]:
+    """Return windows and steps along both sides."""
+    sides = []
+    grid = stride(deepest(layers))
+    for length, limit in zip(size, tile or size, strict=True):
+        owned = _owned(length, limit, grid)
+        wraps = padding == "circular" and len(owned) > 1
+        if wraps and length % grid:
+            raise InputError(
+                f"circular padding cannot be cut at {size[1]}x{size[0]} px: use sides that are "
+                f"multiples of {grid}, more --memory, or another --padding"
+            )
+        sides.append([_walk(own, length, layers, extra, wraps) for own in owned])
+    return sides
 
 
 def _owned(length: int, limit: int, grid: int) -> list[Span]:
@@ -186,11 +209,6 @@ def _walk(
 def _widened(span: Span, extra: int, bounds: Span, wraps: bool) -> Span:
     wide = Span(span.start - extra, span.stop + extra)
     return wide if wraps else Span(max(bounds.start, wide.start), min(bounds.stop, wide.stop))
-
-
-def largest(size: tuple[int, int], tiles: Iterable[Tile]) -> int:
-    """Return the pixels of the largest window."""
-    return max((tile.pixels for tile in tiles), default=size[0] * size[1])
 
 
 def gather(picture: Tensor, tile: Tile) -> Tensor:

@@ -3,8 +3,10 @@
 Pictures are tensors ``[3, H, W]``, float32, sRGB in 0..1, of any size: they are brought to the plan's.
 """
 
+import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,14 +15,16 @@ from torch import Tensor
 from impasto import plan as planning
 from impasto import schedule, weights
 from impasto.errors import InputError
-from impasto.events import Event, Finished, Started
+from impasto.events import Event, Finished, Started, Step
+from impasto.layers import deepest
 from impasto.objective import Objective
-from impasto.optimize import descend
-from impasto.plan import Plan
+from impasto.optimize import Outcome, descend
+from impasto.parallel import ALONE, Team
+from impasto.plan import Level, Plan
 from impasto.recipe import Recipe
 from impasto.vgg import VGG19
 
-__all__ = ["Pictures", "picture", "run"]
+__all__ = ["Done", "Pictures", "follow", "picture", "plan_for", "run"]
 
 
 class Pictures(NamedTuple):
@@ -40,40 +44,68 @@ class Pictures(NamedTuple):
 
 
 def run(
-    recipe: Recipe, pictures: Pictures, plan: Plan, state: dict[str, Any] | None = None
+    recipe: Recipe,
+    pictures: Pictures,
+    plan: Plan,
+    state: dict[str, Any] | None = None,
+    team: Team = ALONE,
 ) -> Iterator[Event]:
     """Carry out a recipe; yield `Started`, a `Step` per iteration from 0, and `Finished`.
 
-    ``state`` is what a step's ``state()`` gave: the run goes on after that step.
+    ``state`` is what a step's ``state()`` gave: the run goes on after that step. The other ranks of a
+    ``team`` `follow`, until they are told that all is done.
 
     Raises:
         InputError: the recipe does not fit the pictures, or the weights cannot be used.
         RunError: the losses are not finite, even after stepping back.
     """
-    parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
-    network = VGG19(
-        parameters, recipe.pooling, recipe.padding, plan.precision, plan.device, plan.by_winograd
-    )
-    content = None if pictures.content is None else _place(pictures.content, plan, plan.size)
-    styles = [_place(style, plan, _style_size(style, plan, recipe)) for style in pictures.styles]
-    start = _place(_start(recipe, pictures, plan), plan, plan.size)
-    objective = Objective(recipe, network, content, styles)
+    team.tell((recipe, plan))
+    network, notes = _network(recipe, plan)
     yield Started(
         width=plan.size[1],
         height=plan.size[0],
         device=str(plan.device),
         precision=plan.arithmetic,
         iterations=recipe.iterations,
-        notes=parameters.notes,
+        notes=notes,
+        levels=tuple(level.describe() for level in plan.levels),
     )
-    outcome = yield from descend(recipe, start, objective, state)
+    done = Done(**state["done"]) if state else Done()
+    picture = state["best"] if state else _start(recipe, pictures, plan)
+    for level in plan.levels[done.levels :]:
+        content, styles = _placed(recipe, pictures, plan, level)
+        objective = _objective(recipe, network, content, styles, level, team)
+        if level is plan.levels[-1]:  # the targets have all that is needed of them
+            pictures = Pictures()
+        start = _place(picture, plan, level.size)
+        del content, styles, picture
+        descent = descend(level.recipe(recipe), start, objective, state)
+        del start  # it is the descent's now, which frees it
+        outcome = yield from _numbered(descent, done, skip_start=bool(done.levels))
+        done, picture, state = done.after(outcome), outcome.best, None
+        if level is not plan.levels[-1]:
+            team.tell("next level")
     yield Finished(
         reason=outcome.reason,
-        iterations=outcome.iterations,
-        evaluations=outcome.evaluations,
-        picture=outcome.best,
+        iterations=done.iterations,
+        evaluations=done.evaluations,
+        picture=picture,
         evaluate=objective.losses,
     )
+
+
+def follow(team: Team) -> None:
+    """Do this rank's part of a `run` that rank 0 leads, until it says that all is done."""
+    told = team.tell()
+    if told == "done":
+        return
+    recipe, plan = told
+    network, _ = _network(recipe, plan)
+    for level in plan.levels:
+        objective = _objective(recipe, network, None, [], level, team)
+        like = torch.empty(3, *level.size, dtype=network.real, device=plan.device)
+        if objective.follow(like) == "done":
+            return
 
 
 def picture(content: Tensor | None, *styles: Tensor, **options: Any) -> Tensor:  # noqa: ANN401
@@ -92,10 +124,97 @@ def picture(content: Tensor | None, *styles: Tensor, **options: Any) -> Tensor: 
     return finished.picture
 
 
-def plan_for(recipe: Recipe, pictures: Pictures) -> Plan:
+def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE) -> Plan:
     """Return the plan for these pictures on this machine."""
-    content, style = pictures.content, next(iter(pictures.styles), None)
-    return planning.make(recipe, _size(content), _size(style))
+    content, *styles = (_size(image) for image in (pictures.content, *pictures.styles))
+    return planning.make(recipe, content, *styles, ranks=team.size)
+
+
+class Done(NamedTuple):
+    """How far a run is: the levels behind it, and their iterations and evaluations."""
+
+    levels: int = 0
+    iterations: int = 0
+    evaluations: int = 0
+
+    def after(self, outcome: Outcome) -> "Done":
+        """Return how far it is after one level more."""
+        return Done(
+            self.levels + 1,
+            self.iterations + outcome.iterations,
+            self.evaluations + outcome.evaluations,
+        )
+
+
+def _numbered(
+    descent: Generator[Step, None, Outcome], done: Done, skip_start: bool
+) -> Generator[Step, None, Outcome]:
+    """Yield a level's steps, counted from the run's beginning; return how the level ended.
+
+    The start of a later level is the end of the one before it, and no step.
+    """
+    while True:
+        try:
+            step = next(descent)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if not (skip_start and step.iteration == 0):
+            yield replace(
+                step,
+                level=done.levels,
+                iteration=done.iterations + step.iteration,
+                evaluations=done.evaluations + step.evaluations,
+                state=functools.partial(_state, step, done),
+            )
+        del step  # it holds pictures
+
+
+def _state(step: Step, done: Done) -> dict[str, Any]:
+    return {**step.state(), "done": done._asdict()}
+
+
+def _network(recipe: Recipe, plan: Plan) -> tuple[VGG19, tuple[str, ...]]:
+    """Return the network as deep as it is needed, and what there is to say about its weights."""
+    parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
+    network = VGG19(
+        parameters,
+        recipe.pooling,
+        recipe.padding,
+        plan.precision,
+        plan.device,
+        plan.by_winograd,
+        last=deepest((*recipe.content_layers, *recipe.style_layers)),
+    )
+    return network, parameters.notes
+
+
+def _objective(
+    recipe: Recipe,
+    network: VGG19,
+    content: Tensor | None,
+    styles: Sequence[Tensor],
+    level: Level,
+    team: Team,
+) -> Objective:
+    """Return a level's objective; every rank sees rank 0's pictures."""
+    content = team.show(content, network.device)
+    missing = [None] * (team.tell(len(styles)) - len(styles))
+    shown = [team.show(style, network.device) for style in (*styles, *missing)]
+    found = [style for style in shown if style is not None]
+    return Objective(recipe, network, content, found, level.cut, team)
+
+
+def _placed(
+    recipe: Recipe, pictures: Pictures, plan: Plan, level: Level
+) -> tuple[Tensor | None, list[Tensor]]:
+    """Return content and styles at a level's size; a style has its long side and its own aspect."""
+    content = None if pictures.content is None else _place(pictures.content, plan, level.size)
+    styles = []
+    for style in pictures.styles:
+        size = schedule.fitted(style.shape[1], style.shape[2], max(level.size))
+        schedule.check_sides(*size, "a style", schedule.smallest_side(recipe))
+        styles.append(_place(style, plan, size))
+    return content, styles
 
 
 def _size(image: Tensor | None) -> tuple[int, int] | None:
@@ -108,22 +227,15 @@ def _place(image: Tensor, plan: Plan, size: tuple[int, int]) -> Tensor:
     return schedule.resize(image.to(real), size).to(plan.device)
 
 
-def _style_size(style: Tensor, plan: Plan, recipe: Recipe) -> tuple[int, int]:
-    """Return the style's size: the picture's long side, its own aspect."""
-    size = schedule.fitted(style.shape[1], style.shape[2], max(plan.size))
-    schedule.check_sides(*size, "a style", schedule.smallest_side(recipe))
-    return size
-
-
 def _start(recipe: Recipe, pictures: Pictures, plan: Plan) -> Tensor:
-    """Return the picture to start from, of about the plan's size."""
-    height, width = plan.size
+    """Return the picture to start from, of about the first level's size."""
+    height, width = plan.levels[0].size
     if pictures.start is not None:
         return pictures.start
     if recipe.init == "content" and pictures.content is not None:
         return pictures.content
     if recipe.init == "style" and pictures.styles:
-        return schedule.cover(pictures.styles[0], plan.size)
+        return schedule.cover(pictures.styles[0], plan.levels[0].size)
     if recipe.init == "gray":
         return torch.full((3, height, width), 0.5)
     if recipe.init == "noise":

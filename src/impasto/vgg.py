@@ -80,6 +80,7 @@ class VGG19(nn.Module):
         self.pool = POOLINGS[pooling]
         self.padding = padding
         self.precision = precision
+        self.device = torch.device(device)
         self.by_winograd = by_winograd
         self.layout = torch.contiguous_format if by_winograd else torch.channels_last
         preprocessing = weights.preprocessing
@@ -151,15 +152,23 @@ class VGG19(nn.Module):
         return sum(buffer.nbytes for buffer in self.buffers())
 
     def workspace(self, height: int, width: int) -> int:
-        """Return the bytes that the convolutions of a window keep to work in, over and above tensors."""
-        if not self.by_winograd:
+        """Return the bytes that the convolutions of a window work in, over and above tensors.
+
+        A processor's direct convolution copies its widest input into blocks, and holds some more.
+        """
+        if self.device.type == "cuda":
             return 0
+        copies = (40 << 20) + next(
+            iter(LAYERS.values())
+        ).channels * height * width * self.precision.itemsize
+        if not self.by_winograd:
+            return copies
         sizes = [0]
         for layer in LAYERS.values():
             down, across = height // stride(layer.name) + 2, width // stride(layer.name) + 2
             if f"{layer.name}_kernel" in self._buffers and winograd.pays(layer.channels, down, across):
                 sizes.append(winograd.workspace(layer.channels, layer.inputs, down, across))
-        return max(sizes)
+        return copies + max(sizes)
 
     def empty_gram(self, layer: str) -> Tensor:
         """Return room for the Gram matrix ``[N, N]`` of a layer, in the type that `gram` gives."""

@@ -156,15 +156,15 @@ class Weights:
     notes: tuple[str, ...] = ()
 
 
-def imagined() -> Weights:
-    """Return weights of VGG-19's shapes on the device ``meta``: they have sizes and no memory."""
+def imagined(device: str = "meta") -> Weights:
+    """Return weights of VGG-19's shapes that are all zero; on the device ``meta`` without memory."""
     import torch
 
     kernels = {
-        layer.name: torch.empty(layer.channels, layer.inputs, 3, 3, device="meta")
+        layer.name: torch.zeros(layer.channels, layer.inputs, 3, 3, device=device)
         for layer in LAYERS.values()
     }
-    biases = {layer.name: torch.empty(layer.channels, device="meta") for layer in LAYERS.values()}
+    biases = {layer.name: torch.zeros(layer.channels, device=device) for layer in LAYERS.values()}
     return Weights("imagined", "", False, CAFFE, kernels, biases)
 
 

@@ -1,0 +1,184 @@
+"""What a level costs: bytes counted from tensors, seconds from a short measurement.
+
+Nothing is decided here.
+"""
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from impasto import layers, optimize, tiles, weights
+from impasto.objective import Needs, needs, pull, see
+from impasto.recipe import Recipe
+from impasto.tiles import Cut
+from impasto.vgg import VGG19
+
+__all__ = ["Costs", "Windows"]
+
+Size = tuple[int, int]
+
+_BASE = 330 << 20
+"""Bytes of a process before the first picture: Python, torch, and what they load."""
+
+_SAMPLES = (256, 768)
+"""Sides of the windows that are counted; others lie on the line through them."""
+
+_TIMED = 512
+"""The longest side of the window that is timed."""
+
+_EVALUATIONS = 1.04
+"""Evaluations for each iteration: a line search now and then needs a second one."""
+
+
+class Windows(NamedTuple):
+    """The windows of a cut picture: how many, their pixels together, the largest one's sides."""
+
+    number: int
+    pixels: int
+    largest: Size
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The costs of a recipe in one precision, with or without content and style."""
+
+    recipe: Recipe
+    precision: torch.dtype
+    by_winograd: bool
+    has_content: bool
+    has_style: bool
+
+    @property
+    def content_layers(self) -> tuple[str, ...]:
+        """The content layers that are looked at."""
+        return self.recipe.content_layers if self.has_content and self.recipe.alpha else ()
+
+    @property
+    def style_layers(self) -> tuple[str, ...]:
+        """The style layers that are looked at."""
+        return self.recipe.style_layers if self.has_style and self.recipe.beta else ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers that are looked at."""
+        return (*self.content_layers, *self.style_layers)
+
+    # --- bytes ----------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def network(self) -> VGG19:
+        """The network without its memory."""
+        return self._network(weights.imagined("meta"), "meta")
+
+    def _network(self, parameters: weights.Weights, device: torch.device | str) -> VGG19:
+        last = layers.deepest(self.layers)
+        recipe = self.recipe
+        return VGG19(
+            parameters, recipe.pooling, recipe.padding, self.precision, device, self.by_winograd, last
+        )
+
+    @functools.cached_property
+    def _counted(self) -> tuple[Needs, Needs]:
+        one, other = (self._needs(side) for side in _SAMPLES)
+        return one, other
+
+    def _needs(self, side: int) -> Needs:
+        (tile,) = tiles.cut((side, side), self.layers)
+        return needs(self.network, tile, self.content_layers, self.style_layers)
+
+    def window(self, size: Size) -> Needs:
+        """Return the bytes of a window of this size: a fixed part, and a part for every pixel."""
+        small, large = (side * side for side in _SAMPLES)
+        share = (size[0] * size[1] - small) / (large - small)
+        return Needs(*(int(a + share * (b - a)) for a, b in zip(*self._counted, strict=True)))
+
+    def picture(self, size: Size) -> int:
+        """Return the bytes of one picture."""
+        return 3 * size[0] * size[1] * self.network.real.itemsize
+
+    def targets(self, size: Size) -> int:
+        """Return the bytes of the content's features."""
+        cells = (tiles.extent(size, name) for name in self.content_layers)
+        widths = (layers.LAYERS[name].channels for name in self.content_layers)
+        return self.precision.itemsize * sum(
+            width * height * across for width, (height, across) in zip(widths, cells, strict=True)
+        )
+
+    def fixed(self, windows: Windows) -> int:
+        """Return the bytes of a process that computes such windows, but for the windows' tensors."""
+        return _BASE + self.network.bytes + self.network.workspace(*windows.largest)
+
+    def memory(
+        self,
+        size: Size,
+        optimizer: str,
+        history: int,
+        cut: Cut,
+        inputs: Sequence[Size],
+        last: bool,
+        ranks: int = 1,
+    ) -> int:
+        """Return the most bytes that all processes of a run hold on a level.
+
+        ``inputs`` are the pictures read, kept until the ``last`` level has its targets.
+        """
+        windows = self.windows(size, cut)
+        one = self.window(windows.largest)
+        read = sum(map(self.picture, inputs))
+        placed = 0 if last else read
+        targets = 0 if cut.on_disk else self.targets(size)
+        held = optimize.pictures_held(optimizer, history) * self.picture(size)
+        kept = min(cut.keep, -(-windows.number // ranks)) - 1
+        aiming = read + placed + targets + ranks * one.look
+        descending = (0 if last else read) + targets + held + ranks * (kept * one.kept + one.pull)
+        others = (ranks - 1) * self.picture(size)
+        return ranks * self.fixed(windows) + others + max(aiming, descending)
+
+    def windows(self, size: Size, cut: Cut) -> Windows:
+        """Return the windows that a picture is cut into."""
+        return _windows(size, self.layers, cut.tile, self.recipe.padding)
+
+    # --- seconds --------------------------------------------------------------------------------
+
+    def pace(self, largest: Size, device: torch.device) -> tuple[float, float]:
+        """Return seconds per pixel of a look at a window, and of a gradient: the better of two tries."""
+        side = min(_TIMED, *largest)
+        network = self._network(weights.imagined("cpu"), device)
+        picture = torch.rand(3, side, side, device=device, dtype=network.real)
+        (tile,) = tiles.cut((side, side), self.layers)
+        looks, pulls = [], []
+        for _ in range(3):
+            began = time.perf_counter()
+            see(network, picture, tile, style=self.layers)
+            looks.append(_since(began, device))
+            began = time.perf_counter()
+            view = see(network, picture, tile, style=self.layers, graph=True)
+            pull(view, view.parts, torch.zeros(()))
+            pulls.append(_since(began, device))
+        return min(looks[1:]) / side**2, min(pulls[1:]) / side**2
+
+    def seconds(self, size: Size, iterations: int, cut: Cut, pace: tuple[float, float]) -> float:
+        """Return the seconds of a level at this pace."""
+        look, gradient = pace
+        windows = self.windows(size, cut)
+        kept = min(cut.keep, windows.number) / windows.number
+        evaluation = windows.pixels * (gradient + look * (1 - kept if self.style_layers else 0))
+        aims = (bool(self.content_layers) + bool(self.style_layers)) * windows.pixels * look
+        return aims + (_EVALUATIONS * iterations + 1) * evaluation
+
+
+@functools.cache
+def _windows(size: Size, names: tuple[str, ...], tile: Size | None, padding: str) -> Windows:
+    rows, columns = tiles.spans(size, names, tile, padding)
+    down, across = [span.length for span in rows], [span.length for span in columns]
+    return Windows(len(down) * len(across), sum(down) * sum(across), (max(down), max(across)))
+
+
+def _since(began: float, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
