@@ -22,7 +22,7 @@ THINNEST = 200
 _COARSEST, _NARROWEST = 256, 64
 """The long side from which `auto` begins, and the least short side of a coarse level."""
 
-_SHARE = 0.5
+_SHARE = 0.6
 
 
 def fitted(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def levels(recipe: Recipe, height: int, width: int) -> list[tuple[tuple[int, int
 
     Example:
         >>> levels(Recipe(iterations=90), 768, 1024)
-        [((192, 256), 51), ((384, 512), 26), ((768, 1024), 13)]
+        [((192, 256), 46), ((384, 512), 27), ((768, 1024), 17)]
     """
     long_side = max(height, width)
     if recipe.levels == ("auto",):
