@@ -528,7 +528,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
 
 
 def failing_run(error: Exception) -> Callable[..., Iterator[None]]:
-    def run(*_: object) -> Iterator[None]:
+    def run(*_: object, **__: object) -> Iterator[None]:
         raise error
         yield
 

@@ -117,7 +117,7 @@ def test_the_best_picture_is_written_not_the_last(
 ) -> None:
     good, bad = torch.full((3, 26, 32), 0.2), torch.full((3, 26, 32), 0.8)
 
-    def run(recipe: Recipe, *_: object) -> object:
+    def run(recipe: Recipe, *_: object, **__: object) -> object:
         losses = Objective.losses
         yield Step(recipe.iterations, 9, losses, bad, good, dict)  # type: ignore[arg-type]
         os.kill(os.getpid(), number)

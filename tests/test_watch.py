@@ -21,7 +21,7 @@ LOSSES = Losses(0.5, 1.0, 0.25, 0.0, {"block4_conv2": 1.0}, {"block1_conv1": 0.2
 
 
 def started(iterations: int = 40, *notes: str) -> Started:
-    return Started(32, 26, "cpu", "float32", iterations, notes)
+    return Started(32, 26, "cpu", "float32", iterations, notes, ("32x26 px, whole",))
 
 
 def step(iteration: int) -> Step:

@@ -69,6 +69,8 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
+    if os.environ.get("RANK", "0") != "0":  # of several processes, the first speaks for all
+        return
     # A file's name may hold a line break, or what a terminal takes for an order.
     line = " ".join(text.splitlines())
     sys.stderr.write("".join(sign if sign.isprintable() else "?" for sign in line) + "\n")

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
@@ -20,6 +20,9 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 from impasto.catalog import COMMANDS, PRESETS
 from impasto.errors import InputError, near
 from impasto.recipe import Recipe, read_toml
+
+if TYPE_CHECKING:
+    from impasto.plan import Forecast, Plan
 
 __all__ = ["run"]
 
@@ -49,12 +52,14 @@ class _Descent:
     """Write the losses of every iteration to this CSV file."""
     save_every: Annotated[int, arg(metavar="N")] = 0
     """Also write every N-th picture as OUT.NNNN.png, in OUT's format."""
+    dry_run: bool = False
+    """Print the plan, with the memory and the time that it will take, and stop."""
 
     def descend(self, content: Path | None, styles: Sequence[Path], out: str) -> None:
         """Carry out the run and say on stderr what was written."""
         from rich.console import Console
 
-        from impasto import runs, watch
+        from impasto import parallel, runs, watch
 
         if self.save_every < 0:
             raise InputError("--save-every is negative; give a number of iterations, or 0")
@@ -68,6 +73,13 @@ class _Descent:
             save_every=self.save_every,
             others=tuple(path for path in named if path and path.is_file()),
         )
+        if self.dry_run:
+            _print_plan(*runs.rehearse(self.recipe, files))
+            return
+        team = parallel.join()
+        if not team.leads:
+            runs.assist(team)
+            return
         console = Console(stderr=True)
         with contextlib.ExitStack() as stack:
             watchers = [stack.enter_context(watch.progress(console))]
@@ -75,7 +87,7 @@ class _Descent:
                 watchers.append(stack.enter_context(watch.loss_log(self.log)))
             if self.save_every:
                 watchers.append(watch.snapshots(files.out, self.save_every))
-            result = runs.carry_out(self.recipe, files, watchers)
+            result = runs.carry_out(self.recipe, files, watchers, team)
         console.print(
             f"wrote {result.path}: {watch.summary(result.losses)} (of the saved picture); "
             f"{result.reason} after {result.iterations} iterations, "
@@ -430,6 +442,17 @@ def _flags(kind: Callable[..., Any]) -> list[str]:
     if any(field.name == "recipe" for field in fields):
         names += [field.name for field in dataclasses.fields(Recipe)]
     return ["--" + field.removesuffix("_file").replace("_", "-") for field in names]
+
+
+def _print_plan(plan: "Plan", forecast: "Forecast") -> None:
+    from impasto.memory import spoken
+
+    height, width = plan.size
+    _print(f"picture  {width}x{height} px, {plan.arithmetic} on {plan.device}")
+    for number, level in enumerate(plan.levels, start=1):
+        _print(f"level {number}  {level.describe()}")
+    _print(f"memory   about {spoken(forecast.memory)} of {spoken(plan.budget)} allowed")
+    _print(f"time     about {forecast.seconds:.0f} s")
 
 
 def _print(text: str) -> None:

@@ -44,23 +44,13 @@ class Windows(NamedTuple):
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of a recipe in one precision, with or without content and style."""
+    """The costs of a recipe in one precision, for these layers."""
 
     recipe: Recipe
     precision: torch.dtype
     by_winograd: bool
-    has_content: bool
-    has_style: bool
-
-    @property
-    def content_layers(self) -> tuple[str, ...]:
-        """The content layers that are looked at."""
-        return self.recipe.content_layers if self.has_content and self.recipe.alpha else ()
-
-    @property
-    def style_layers(self) -> tuple[str, ...]:
-        """The style layers that are looked at."""
-        return self.recipe.style_layers if self.has_style and self.recipe.beta else ()
+    content_layers: tuple[str, ...]
+    style_layers: tuple[str, ...]
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -38,6 +38,9 @@ LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 MOST_PIXELS = 150_000_000
 
+_STRIP = 1 << 20
+"""Pixels that are converted at a time."""
+
 
 def read(path: Path | str) -> Tensor:
     """Return a picture file as ``[3, H, W]`` float32 in 0..1, turned as its EXIF orientation says.
@@ -76,7 +79,8 @@ def read(path: Path | str) -> Tensor:
             raise InputError(f"{path} cannot be read: {error.strerror}") from None
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read, it seems damaged: {what}") from None
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    picture = torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    return picture.float().div_(255) if picture.dtype == torch.uint8 else picture
 
 
 def _check(image: Image.Image, path: Path) -> None:
@@ -88,8 +92,8 @@ def _check(image: Image.Image, path: Path) -> None:
     check_sides(height, width, str(path), smallest=1)
 
 
-def _to_rgb(image: Image.Image) -> "npt.NDArray[numpy.float32]":
-    """Return ``[H, W, 3]`` in 0..1 of an image in any of Pillow's modes."""
+def _to_rgb(image: Image.Image) -> "npt.NDArray[numpy.float32 | numpy.uint8]":
+    """Return ``[H, W, 3]``, as floats in 0..1 or as bytes, of an image in any of Pillow's modes."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         # Pillow's own conversion of deep greys turns every value over 255 white.
         grey = numpy.asarray(image, dtype=numpy.float32)
@@ -101,7 +105,7 @@ def _to_rgb(image: Image.Image) -> "npt.NDArray[numpy.float32]":
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return numpy.asarray(image.convert("RGB"), dtype=numpy.float32) / numpy.float32(255)
+    return numpy.array(image.convert("RGB"))
 
 
 def to_8_bit(picture: Tensor) -> Tensor:
@@ -111,8 +115,13 @@ def to_8_bit(picture: Tensor) -> Tensor:
         >>> to_8_bit(torch.full((3, 1, 1), 0.5)).flatten().tolist()
         [128, 128, 128]
     """
-    levels = (picture.detach().cpu().double().clamp(0, 1) * 255).round()
-    return levels.to(torch.uint8).permute(1, 2, 0).contiguous()
+    _, height, width = picture.shape
+    levels = torch.empty(height, width, 3, dtype=torch.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):  # in strips: in float64 a whole one may be larger than all else
+        strip = picture[:, top : top + rows].detach().cpu().double().clamp(0, 1)
+        levels[top : top + rows] = strip.mul_(255).round_().permute(1, 2, 0)
+    return levels
 
 
 def check_suffix(path: Path) -> None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from impasto import losses, tiles
-from impasto.errors import InputError
 from impasto.events import Losses
 from impasto.memory import Count
 from impasto.parallel import ALONE, Team
@@ -99,13 +98,7 @@ class Objective:
         self.cut = cut
         self.team = team
         self._shelf = Shelf(cut.on_disk)
-        self.content_layers = recipe.content_layers if content is not None and recipe.alpha else ()
-        self.style_layers = recipe.style_layers if styles and recipe.beta else ()
-        if not self.layers:
-            raise InputError(
-                "nothing to compare with: a photograph counts only with --alpha over 0, "
-                "a painting only with --beta over 0"
-            )
+        self.content_layers, self.style_layers = recipe.layers_in_use(content is not None, bool(styles))
         with torch.no_grad():
             self.content = self._aim_at_content(content) if self.content_layers else {}
             self.style = self._aim_at_styles(styles) if self.style_layers else {}

@@ -5,6 +5,7 @@ Nothing that is measured may change a picture without standing here: same plan, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -15,7 +16,7 @@ from impasto.memory import spoken
 from impasto.recipe import Recipe, memory_bytes
 from impasto.tiles import WHOLE, Cut
 
-__all__ = ["Level", "Plan", "make"]
+__all__ = ["Forecast", "Level", "Plan", "forecast", "make"]
 
 Size = tuple[int, int]
 
@@ -27,6 +28,9 @@ _SIDES = (4096, 3072, 2048, 1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 
 
 _USEFUL = 384
 """Tiles with shorter sides are mostly halo: sooner than that, L-BFGS remembers less."""
+
+_STARTUP = 4.0
+"""Seconds to load torch and the weights."""
 
 _PLENTY = 6000
 """Bytes per pixel that no uncut picture needs: with so many nothing has to be counted."""
@@ -105,7 +109,8 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     by_winograd = fast and winograd.available()
     auto = recipe.memory == "auto"
     budget = memory.free(device) if auto else memory_bytes(recipe.memory)
-    costs = Costs(recipe, precision, by_winograd, content is not None, bool(found))
+    used = recipe.layers_in_use(content is not None, bool(found))
+    costs = Costs(recipe, precision, by_winograd, *used)
     inputs = [one for one in (content, *found) if one]
     stages = schedule.levels(recipe, *size)
     levels = []
@@ -115,6 +120,32 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
         held = [schedule.fitted(*one, max(size)) for one in inputs]
         levels.append(_within(budget, level, costs, held, index == len(stages) - 1, ranks))
     return Plan(tuple(levels), device, precision, by_winograd, budget)
+
+
+class Forecast(NamedTuple):
+    """What a plan is expected to take: the most bytes held at a time, and seconds."""
+
+    memory: int
+    seconds: float
+
+
+def forecast(recipe: Recipe, plan: Plan, content: Size | None, *styles: Size | None) -> Forecast:
+    """Return what a plan will take: bytes as counted, seconds from a measurement of some seconds."""
+    inputs = [size for size in (content, *styles) if size]
+    used = recipe.layers_in_use(content is not None, any(styles))
+    costs = Costs(recipe, plan.precision, plan.by_winograd, *used)
+    last = plan.levels[-1]
+    most = max(
+        costs.memory(level.size, level.optimizer, level.history, level.cut, inputs, level is last)
+        for level in plan.levels
+    )
+    seconds = _STARTUP
+    for level in plan.levels:
+        pace = costs.pace(costs.windows(level.size, level.cut).largest, plan.device)
+        seconds += costs.seconds(level.size, level.iterations, level.cut, pace)
+        if level is last:  # the saved picture is read and measured
+            seconds += pace[0] * costs.windows(level.size, level.cut).pixels
+    return Forecast(most, seconds)
 
 
 def _size(recipe: Recipe, content: Size | None, style: Size | None) -> Size:
@@ -141,7 +172,7 @@ def _within(
         InputError: nothing fits.
     """
     height, width = level.size
-    if not costs.layers or (ranks == 1 and budget > _PLENTY * height * width + (1 << 30)):
+    if ranks == 1 and budget > _PLENTY * height * width + (1 << 30):
         return level
     best: tuple[float, Level] | None = None
     for choice in _choices(level):

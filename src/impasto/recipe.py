@@ -154,6 +154,23 @@ class Recipe:
             raise InputError(f"--size {self.size!r} is not a size; use a long side, e.g. 512")
         return tuple(int(side) for side in match.groups() if side)
 
+    def layers_in_use(self, content: bool, style: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the content and the style layers that count where there are such pictures.
+
+        Raises:
+            InputError: none does.
+        """
+        found = (
+            self.content_layers if content and self.alpha else (),
+            self.style_layers if style and self.beta else (),
+        )
+        if not any(found):
+            raise InputError(
+                "nothing to compare with: a photograph counts only with --alpha over 0, "
+                "a painting only with --beta over 0"
+            )
+        return found
+
     @property
     def weight_of_layer(self) -> dict[str, float]:
         """The weight w_l of each style layer."""

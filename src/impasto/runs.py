@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from impasto import images, schedule, transfer
+from impasto import plan as planning
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
 from impasto.events import Event, Finished, Losses, Step
+from impasto.parallel import ALONE, Team
+from impasto.plan import Forecast, Plan
 from impasto.recipe import Recipe
 from impasto.transfer import Pictures
 from impasto.watch import Watcher, existing_snapshots
 
-__all__ = ["Files", "Result", "carry_out", "check"]
+__all__ = ["Files", "Result", "assist", "carry_out", "check", "rehearse"]
 
 _STARTS = ("content", "noise", "style", "gray")
 
@@ -56,8 +59,12 @@ class Result:
     seconds: float
 
 
-def carry_out(recipe: Recipe, files: Files, watchers: Sequence[Watcher] = ()) -> Result:
+def carry_out(
+    recipe: Recipe, files: Files, watchers: Sequence[Watcher] = (), team: Team = ALONE
+) -> Result:
     """Carry out a recipe on files; show every event to every watcher; return what was written.
+
+    In a ``team`` this is rank 0's; the other ranks `assist`.
 
     Raises:
         InputError: something the user can mend; found before the work starts wherever possible.
@@ -67,28 +74,23 @@ def carry_out(recipe: Recipe, files: Files, watchers: Sequence[Watcher] = ()) ->
     began = time.monotonic()
     start = _start_file(recipe)
     check(files, start)
-    recipe.weight_of_styles(len(files.styles))
-    pictures = Pictures(
-        content=images.read(files.content) if files.content else None,
-        styles=tuple(images.read(style) for style in files.styles),
-        start=images.read(start) if start else None,
-    )
-    for path, picture in zip((*files.inputs, start), pictures.all, strict=False):
-        schedule.check_sides(picture.shape[1], picture.shape[2], str(path))
-    plan = transfer.plan_for(recipe, pictures)
+    pictures = _read(recipe, files, start)
+    plan = transfer.plan_for(recipe, pictures, team)
     images.check_size(files.out, *plan.size)
     last: Step | None = None
     failures: list[str] = []
     try:
         with _signals(_interrupt), _memory_errors(plan.size):
-            for event in transfer.run(recipe, pictures, plan):
+            story = transfer.run(recipe, pictures, plan, team=team)
+            del pictures  # the run lets go of them as soon as it can
+            for event in story:
                 if isinstance(event, Step):
                     last = event
                 watchers = _show(event, watchers, failures)
     except Interrupted as interruption:
         if last is None:
             raise
-        images.write(last.best, files.out)
+        images.write(schedule.resize(last.best, plan.size), files.out)
         interruption.args = (
             f"interrupted at iteration {last.iteration}; wrote the best picture to {files.out}",
         )
@@ -102,6 +104,7 @@ def carry_out(recipe: Recipe, files: Files, watchers: Sequence[Watcher] = ()) ->
         raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
     with _memory_errors(plan.size):
         losses = event.evaluate(_as_computed(images.read(files.out), event.picture))
+    team.tell("done")
     if failures:
         raise RunError(f"wrote {files.out}, but on the way: {failures[0]}")
     return Result(
@@ -111,6 +114,44 @@ def carry_out(recipe: Recipe, files: Files, watchers: Sequence[Watcher] = ()) ->
         iterations=event.iterations,
         evaluations=event.evaluations,
         seconds=time.monotonic() - began,
+    )
+
+
+def assist(team: Team) -> None:
+    """Do the part of a rank other than 0, until rank 0 has done its run or has ended."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # rank 0 hears them too, and decides
+        signal.signal(number, signal.SIG_IGN)
+    transfer.follow(team)
+
+
+def rehearse(recipe: Recipe, files: Files) -> tuple[Plan, Forecast]:
+    """Return the plan of a run, and what it will take, without carrying it out.
+
+    Raises:
+        InputError: as `carry_out`.
+    """
+    start = _start_file(recipe)
+    check(files, start)
+    pictures = _read(recipe, files, start)
+    plan = transfer.plan_for(recipe, pictures)
+    images.check_size(files.out, *plan.size)
+    return plan, planning.forecast(recipe, plan, *transfer.sizes(pictures))
+
+
+def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
+    """Return the pictures of a run, none larger than the run has use for."""
+    recipe.weight_of_styles(len(files.styles))
+
+    def read(path: Path) -> Tensor:
+        picture = images.read(path)
+        schedule.check_sides(picture.shape[1], picture.shape[2], str(path))
+        largest = max(recipe.sides)
+        return schedule.fit(picture, largest) if max(picture.shape[1:]) > largest else picture
+
+    return Pictures(
+        content=read(files.content) if files.content else None,
+        styles=tuple(read(style) for style in files.styles),
+        start=read(start) if start else None,
     )
 
 

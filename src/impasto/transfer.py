@@ -24,7 +24,7 @@ from impasto.plan import Level, Plan
 from impasto.recipe import Recipe
 from impasto.vgg import VGG19
 
-__all__ = ["Done", "Pictures", "follow", "picture", "plan_for", "run"]
+__all__ = ["Done", "Pictures", "follow", "picture", "plan_for", "run", "sizes"]
 
 
 class Pictures(NamedTuple):
@@ -126,8 +126,13 @@ def picture(content: Tensor | None, *styles: Tensor, **options: Any) -> Tensor: 
 
 def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE) -> Plan:
     """Return the plan for these pictures on this machine."""
-    content, *styles = (_size(image) for image in (pictures.content, *pictures.styles))
-    return planning.make(recipe, content, *styles, ranks=team.size)
+    return planning.make(recipe, *sizes(pictures), ranks=team.size)
+
+
+def sizes(pictures: Pictures) -> list[tuple[int, int] | None]:
+    """Return the (height, width) of the content, or None, and of the styles."""
+    images = (pictures.content, *pictures.styles)
+    return [None if image is None else (image.shape[1], image.shape[2]) for image in images]
 
 
 class Done(NamedTuple):
@@ -215,10 +220,6 @@ def _placed(
         schedule.check_sides(*size, "a style", schedule.smallest_side(recipe))
         styles.append(_place(style, plan, size))
     return content, styles
-
-
-def _size(image: Tensor | None) -> tuple[int, int] | None:
-    return None if image is None else (image.shape[1], image.shape[2])
 
 
 def _place(image: Tensor, plan: Plan, size: tuple[int, int]) -> Tensor:

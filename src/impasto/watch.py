@@ -105,7 +105,8 @@ def _lines(console: Console) -> Iterator[Watcher]:
 
 def _opening(event: Started) -> str:
     notes = "".join(f"note: {note}\n" for note in event.notes)
-    return f"{notes}{event.width}x{event.height} px, {event.precision} on {event.device}"
+    levels = "".join(f"\nlevel {number}: {level}" for number, level in enumerate(event.levels, start=1))
+    return f"{notes}{event.width}x{event.height} px, {event.precision} on {event.device}{levels}"
 
 
 @contextmanager
@@ -131,11 +132,11 @@ def loss_log(path: Path) -> Iterator[Watcher]:
             if event.iteration == 0:
                 layers = [f"content {name}" for name in found.content_layers]
                 layers += [f"style {name}" for name in found.style_layers]
-                head = ["iteration", "evaluations", "total", "content", "style", "tv"]
+                head = ["iteration", "evaluations", "level", "total", "content", "style", "tv"]
                 writer.writerow([*head, *layers])
             values = [found.total, found.content, found.style, found.tv]
             values += [*found.content_layers.values(), *found.style_layers.values()]
-            writer.writerow([event.iteration, event.evaluations, *values])
+            writer.writerow([event.iteration, event.evaluations, event.level + 1, *values])
 
         yield watch
 
