@@ -57,7 +57,7 @@ def test_the_log_holds_the_losses_of_every_step_exactly(
     assert [int(row["iteration"]) for row in rows] == [0, 1, 2, 3, 4]
     for row, event in zip(rows, steps, strict=True):
         found = event.losses
-        expected = {"iteration": event.iteration, "evaluations": event.evaluations}
+        expected = {"iteration": event.iteration, "evaluations": event.evaluations, "level": 1}
         expected |= {name: getattr(found, name) for name in ("total", "content", "style", "tv")}
         expected |= {f"content {name}": loss for name, loss in found.content_layers.items()}
         expected |= {f"style {name}": loss for name, loss in found.style_layers.items()}
@@ -121,9 +121,10 @@ def test_without_a_terminal_progress_is_about_ten_plain_lines(iterations: int) -
         watcher(started(iterations, "the weights are unverified"))
         for iteration in range(iterations + 1):
             watcher(step(iteration))
-    note, opening, *lines = text.getvalue().splitlines()
+    note, opening, level, *lines = text.getvalue().splitlines()
     assert note == "note: the weights are unverified"
     assert opening == "32x26 px, float32 on cpu"
+    assert level == "level 1: 32x26 px, whole"
     assert 1 <= len(lines) <= 12
     assert "\x1b" not in text.getvalue()
     assert lines[0].startswith(f"iteration 0 of {iterations}  1 evaluations  total 0.5  content 1")

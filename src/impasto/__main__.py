@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from impasto.catalog import COMMANDS
-from impasto.errors import ImpastoError, InputError, near
+from impasto.errors import ImpastoError, InputError, LostError, near
 
 __all__ = ["main"]
 
@@ -18,7 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except ImpastoError as error:
-        _say(f"impasto: {error}")
+        # What all processes of a run see alike, rank 0 says for them.
+        rank = os.environ.get("RANK", "0")
+        if rank == "0" or not isinstance(error, InputError | LostError):
+            _say(f"impasto: {error}" if rank == "0" else f"impasto (rank {rank}): {error}")
         return error.exit_code
     except KeyboardInterrupt:
         _say("impasto: interrupted")
@@ -69,8 +72,6 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
-    if os.environ.get("RANK", "0") != "0":  # of several processes, the first speaks for all
-        return
     # A file's name may hold a line break, or what a terminal takes for an order.
     line = " ".join(text.splitlines())
     sys.stderr.write("".join(sign if sign.isprintable() else "?" for sign in line) + "\n")

@@ -76,12 +76,13 @@ class _Descent:
         if self.dry_run:
             _print_plan(*runs.rehearse(self.recipe, files))
             return
-        team = parallel.join()
-        if not team.leads:
-            runs.assist(team)
-            return
         console = Console(stderr=True)
         with contextlib.ExitStack() as stack:
+            team = parallel.join()
+            stack.callback(team.leave)
+            if not team.leads:
+                runs.assist(team)
+                return
             watchers = [stack.enter_context(watch.progress(console))]
             if self.log:
                 watchers.append(stack.enter_context(watch.loss_log(self.log)))

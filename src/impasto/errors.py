@@ -12,7 +12,7 @@ A message says what was wrong, what is allowed and what to do, in one line.
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BusyError", "ImpastoError", "InputError", "Interrupted", "RunError", "near"]
+__all__ = ["BusyError", "ImpastoError", "InputError", "Interrupted", "LostError", "RunError", "near"]
 
 
 class ImpastoError(Exception):
@@ -31,6 +31,10 @@ class RunError(ImpastoError):
     """The run failed though its input was legal."""
 
     exit_code = 70
+
+
+class LostError(RunError):
+    """Another process of this run cannot be reached: it has said why, or rank 0 will."""
 
 
 class BusyError(ImpastoError):

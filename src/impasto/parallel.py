@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from impasto.errors import RunError
+from impasto.errors import LostError
 
 __all__ = ["ALONE", "Team", "join"]
 
@@ -72,6 +72,11 @@ class Team:
             picture = torch.empty(shape, dtype=dtype, device=device)
         return self.share(picture.contiguous())
 
+    def leave(self) -> None:
+        """Close the connections, in good order or not."""
+        if self.size > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()
+
 
 ALONE = Team()
 """A run of one process."""
@@ -83,7 +88,7 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RunError(
+        raise LostError(
             "another process of this run has ended or cannot be reached; see its message, start again"
         ) from error
 

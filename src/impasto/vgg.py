@@ -81,7 +81,8 @@ class VGG19(nn.Module):
         self.padding = padding
         self.precision = precision
         self.device = torch.device(device)
-        self.by_winograd = by_winograd
+        # Another process may have made the plan; here NNPACK is set up by being asked for.
+        self.by_winograd = by_winograd and (torch.device(device).type == "meta" or winograd.available())
         self.layout = torch.contiguous_format if by_winograd else torch.channels_last
         preprocessing = weights.preprocessing
         self.real = torch.promote_types(precision, torch.float32)
