@@ -1,11 +1,14 @@
 """Sizes: aspects are kept, pictures that fit are left alone, what the network cannot take is refused."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
 from impasto import schedule
 from impasto.errors import InputError
+from impasto.recipe import Recipe
 
 
 def random_picture(height: int, width: int, seed: int = 0) -> Tensor:
@@ -100,3 +103,40 @@ def test_the_smallest_and_the_thinnest_are_taken(size: tuple[int, int]) -> None:
     schedule.check_sides(*size, "the picture")
     with pytest.raises(InputError, match="at least 32 px"):
         schedule.check_sides(*size, "the picture", smallest=32)
+
+
+# --- levels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("long_side", [16, 200, 256, 300, 511, 512, 1000, 1024, 4096, 10_000])
+@pytest.mark.parametrize("iterations", [0, 1, 2, 7, 100, 1000])
+def test_levels_rise_to_the_picture_and_share_its_iterations(long_side: int, iterations: int) -> None:
+    size = (max(16, long_side * 3 // 4), long_side)
+    found = schedule.levels(Recipe(iterations=iterations), *size)
+    sizes, shares = zip(*found, strict=True)
+    assert sizes[-1] == size
+    assert list(sizes) == sorted(sizes)
+    assert sum(shares) == iterations
+    assert all(share > 0 for share in shares) or iterations == 0
+    assert list(shares) == sorted(shares, reverse=True) or iterations < 20
+    if long_side >= 512 and iterations >= 100:
+        assert 256 <= max(sizes[0]) < 512
+        for one, two in itertools.pairwise(sizes):
+            assert 2 * max(one) == pytest.approx(max(two), abs=2)
+
+
+def test_levels_can_be_counted_or_named() -> None:
+    def sides(*levels: object, size: int = 512) -> list[int]:
+        recipe = Recipe(levels=levels, iterations=60)  # type: ignore[arg-type]
+        return [max(one) for one, _ in schedule.levels(recipe, size, size)]
+
+    assert sides(1) == [512]
+    assert sides(3) == [128, 256, 512]
+    assert sides(100, 300) == sides(100, 300, 512) == [100, 300, 512]
+    assert sides(512) == [512]
+    with pytest.raises(InputError, match="--levels 600 is larger than the picture, 512x512"):
+        sides(100, 600)
+
+
+def test_a_thin_picture_has_no_level_thinner_than_64() -> None:
+    assert [size for size, _ in schedule.levels(Recipe(), 100, 2000)] == [(100, 2000)]

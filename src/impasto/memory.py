@@ -19,6 +19,9 @@ __all__ = ["Count", "free", "spoken", "used"]
 _LADDER = [(2 + half) << (shift - 1) for shift in range(28, 44) for half in (0, 1)]
 """256 MiB, 384, 512, 768, 1 GiB, 1.5, 2, 3, 4 ...: steps so wide that a plan seldom changes."""
 
+_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use."""
+
 
 class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors made inside of it: ``live`` now, ``peak`` at most.
@@ -28,9 +31,9 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Example:
         >>> with Count() as count:
-        ...     _ = torch.ones(1000, device="meta") + 1  # two of 4000 bytes, and none is left
-        >>> count.peak, count.live
-        (8000, 0)
+        ...     two = torch.ones(1000, device="meta") + 1
+        >>> count.peak, count.live  # the ones are gone again
+        (8000, 4000)
     """
 
     def __init__(self) -> None:
@@ -70,8 +73,8 @@ def spoken(size: float) -> str:
     """Return a number of bytes for people.
 
     Example:
-        >>> spoken(2.25 * 2**30), spoken(300 * 2**20)
-        ('2.3 GiB', '300 MiB')
+        >>> spoken(2.5 * 2**30), spoken(300 * 2**20)
+        ('2.5 GiB', '300 MiB')
     """
     if size >= 1 << 30:
         return f"{size / (1 << 30):.1f} GiB"
@@ -101,10 +104,9 @@ def _free() -> int:
         free = int(re.search(r"MemAvailable:\s+(\d+)", text)[1]) * 1024  # type: ignore[index]
     except (OSError, TypeError):  # not Linux: macOS gives cached files back when they are asked for
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    group = Path("/sys/fs/cgroup")
     try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        current = int((group / "memory.current").read_text(encoding="ascii"))
+        limit = (_GROUP / "memory.max").read_text(encoding="ascii").strip()
+        current = int((_GROUP / "memory.current").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return free
     return free if limit == "max" else min(free, max(0, int(limit) - current))

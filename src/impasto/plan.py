@@ -111,15 +111,13 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     budget = memory.free(device) if auto else memory_bytes(recipe.memory)
     used = recipe.layers_in_use(content is not None, bool(found))
     costs = Costs(recipe, precision, by_winograd, *used)
-    inputs = [one for one in (content, *found) if one]
-    stages = schedule.levels(recipe, *size)
-    levels = []
-    for index, (stage, iterations) in enumerate(stages):
+    inputs = [schedule.fitted(*one, max(size)) for one in (content, *found) if one]
+    levels: list[Level] = []
+    for stage, iterations in reversed(schedule.levels(recipe, *size)):
         schedule.check_sides(*stage, "the picture", smallest=schedule.smallest_side(recipe))
         level = Level(stage, iterations, recipe.optimizer, recipe.history)
-        held = [schedule.fitted(*one, max(size)) for one in inputs]
-        levels.append(_within(budget, level, costs, held, index == len(stages) - 1, ranks))
-    return Plan(tuple(levels), device, precision, by_winograd, budget)
+        levels.append(_within(budget, level, costs, inputs, last=not levels, ranks=ranks))
+    return Plan(tuple(reversed(levels)), device, precision, by_winograd, budget)
 
 
 class Forecast(NamedTuple):

@@ -4,6 +4,7 @@ Sizes are (height, width), as in tensors; what a user reads or writes is WIDTHxH
 """
 
 import math
+from itertools import pairwise
 
 from torch import Tensor
 from torch.nn import functional
@@ -75,12 +76,17 @@ def levels(recipe: Recipe, height: int, width: int) -> list[tuple[tuple[int, int
         if sides and sides[-1] > long_side:
             raise InputError(f"--levels {sides[-1]} is larger than the picture, {width}x{height} px")
         sides.append(long_side)
-    sides = sides[-max(1, recipe.iterations) :]
-    shares = [_SHARE**level for level in range(len(sides))]
-    edges = [round(recipe.iterations * sum(shares[:index]) / sum(shares)) for index in range(len(sides))]
-    ends = [*edges[1:], recipe.iterations]
+    while 0 in (shares := _shares(recipe.iterations, len(sides))) and len(sides) > 1:
+        del sides[0]
     sizes = [*(fitted(height, width, side) for side in sides[:-1]), (height, width)]
-    return [(size, end - edge) for size, edge, end in zip(sizes, edges, ends, strict=True)]
+    return list(zip(sizes, shares, strict=True))
+
+
+def _shares(iterations: int, count: int) -> list[int]:
+    """Return how many iterations each of ``count`` levels gets."""
+    weights = [_SHARE**level for level in range(count)]
+    edges = [round(iterations * sum(weights[:level]) / sum(weights)) for level in range(count)]
+    return [end - edge for edge, end in pairwise([*edges, iterations])]
 
 
 def check_sides(height: int, width: int, what: str, smallest: int = SMALLEST_SIDE) -> None:

@@ -1,0 +1,89 @@
+"""Memory is counted right, and the optimisers hold no more pictures than the plan reckons with."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from impasto import memory
+from impasto.events import Losses
+from impasto.memory import Count
+from impasto.objective import Evaluation
+from impasto.optimize import descend, pictures_held
+from impasto.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIDE = 64
+PICTURE = 3 * SIDE * SIDE * 4
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_tensors_are_counted_while_they_live_and_views_not_at_all(device: str) -> None:
+    with Count() as count:
+        one = torch.ones(100, device=device)
+        view = one[10:].view(9, 10)
+        assert (count.live, count.peak) == (400, 400)
+        two = one + 1
+        assert count.live == 800
+        del one, two
+        assert count.live == 400, "the view still needs it"
+        del view
+        assert (count.live, count.peak) == (0, 800)
+
+
+def test_what_a_backward_pass_keeps_is_counted() -> None:
+    with Count() as count:
+        x = torch.ones(1000, device="meta", requires_grad=True)
+        y = (x.sigmoid() * 2).sum()
+        assert 8000 <= count.live <= 8100, "x and the sigmoid"
+        torch.autograd.grad(y, x)
+        assert count.peak >= 12000
+
+
+HELD = [("adam", 1), ("lbfgs", 1), ("lbfgs", 5), ("lbfgs", 20)]
+
+
+@pytest.mark.parametrize(("optimizer", "history"), HELD)
+def test_an_optimiser_holds_the_pictures_that_the_plan_reckons_with(
+    optimizer: str, history: int
+) -> None:
+    held: list[int] = []
+    weights = torch.linspace(0.01, 1, 3 * SIDE * SIDE).view(3, SIDE, SIDE)
+    goal = 0.5 + 0.3 * torch.sin(torch.arange(3 * SIDE * SIDE)).view(3, SIDE, SIDE)
+    with Count() as count:
+
+        def evaluate(picture: torch.Tensor) -> Evaluation:
+            held.append(count.live)
+            away = picture - goal
+            value = (weights * (away**4 * 40 + away**2)).sum().item()
+            gradient = weights * (160 * away**3 + 2 * away)
+            return Evaluation(Losses(value, 0, 0, 0, {}, {}), gradient)
+
+        options = Recipe(optimizer=optimizer, history=history, iterations=45, learning_rate=0.05)  # type: ignore[arg-type]
+        for step in descend(options, torch.rand(3, SIDE, SIDE), evaluate):
+            last = step
+    assert last.iteration == 45
+    found = max(held) / PICTURE + 1  # the gradient comes on top
+    assert found <= pictures_held(optimizer, history) + 0.5
+    assert found >= 0.75 * pictures_held(optimizer, history)
+
+
+def test_what_is_free_is_a_coarse_step() -> None:
+    found = memory.free(torch.device("cpu"))
+    assert found >= 256 << 20
+    assert found % (128 << 20) == 0
+    assert memory.free(torch.device("cpu")) == found
+
+
+def test_what_was_used_is_this_process_peak() -> None:
+    assert 50 << 20 < memory.used() < 64 << 30
+
+
+def test_a_container_limits_what_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1073741824\n")
+    (tmp_path / "memory.current").write_text("536870912\n")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    assert memory.free(torch.device("cpu")) == 384 << 20
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free(torch.device("cpu")) > 0

@@ -1,0 +1,110 @@
+"""A plan fits the memory it was given, prefers what is better, and says what would fit."""
+
+import dataclasses
+
+import pytest
+
+from impasto import plan, schedule
+from impasto.cost import Costs
+from impasto.errors import InputError
+from impasto.plan import Plan
+from impasto.recipe import Recipe
+
+GIB = 1 << 30
+
+
+def make(side: int, memory: str, **fields: object) -> tuple[Plan, int]:
+    """Return the plan for a square picture and style, and the bytes that it is expected to take."""
+    recipe = Recipe(size=side, memory=memory, precision="float32", device="cpu", **fields)  # type: ignore[arg-type]
+    made = plan.make(recipe, (side, side), (side, side))
+    costs = Costs(recipe, made.precision, made.by_winograd, recipe.content_layers, recipe.style_layers)
+    return made, max(
+        costs.memory(
+            level.size,
+            level.optimizer,
+            level.history,
+            level.cut,
+            [(side, side)] * 2,
+            level is made.levels[-1],
+        )
+        for level in made.levels
+    )
+
+
+@pytest.mark.parametrize("memory", ["1GiB", "2GiB", "4GiB", "8GiB", "16GiB"])
+@pytest.mark.parametrize("side", [512, 1024, 2048])
+@pytest.mark.parametrize("levels", [(1,), ("auto",)])
+def test_a_plan_fits_the_memory(side: int, memory: str, levels: tuple[object, ...]) -> None:
+    made, bytes_needed = make(side, memory, levels=levels)
+    assert bytes_needed <= int(memory.removesuffix("GiB")) * GIB
+    assert made.size == (side, side)
+
+
+def test_with_room_enough_nothing_is_cut() -> None:
+    made, _ = make(1024, "16GiB", levels=(1,))
+    (level,) = made.levels
+    assert (level.cut.tile, level.optimizer, level.history) == (None, "lbfgs", 20)
+
+
+def test_the_tighter_the_memory_the_less_is_remembered() -> None:
+    found = []
+    for memory in ("24GiB", "12GiB", "8GiB", "4GiB", "2GiB"):
+        made, _ = make(4096, memory, levels=(1,))
+        level = made.levels[0]
+        found.append(level.history if level.optimizer == "lbfgs" else 0)
+    assert found == sorted(found, reverse=True)
+    assert found[0] == 20
+    assert found[-1] == 0
+
+
+def test_tiles_that_have_room_are_kept_for_the_way_back() -> None:
+    keeps = [make(1536, f"{gib}GiB", levels=(1,))[0].levels[0].cut for gib in (3, 5)]
+    assert all(cut.tile for cut in keeps)
+    assert any(cut.keep > 1 for cut in keeps)
+
+
+def test_what_would_fit_is_said() -> None:
+    with pytest.raises(
+        InputError, match=r"700 MiB is too little for 8192x8192 px; --size \d+ would fit"
+    ) as told:
+        make(8192, "700MiB")
+    size = int(str(told.value).split("--size ")[1].split()[0])
+    make(size, "700MiB", levels=(1,))
+    with pytest.raises(InputError, match="for any other size; give more"):
+        make(64, "100MiB")
+
+
+def test_circular_padding_is_cut_only_on_the_pooling_grid() -> None:
+    fields = {"padding": "circular", "levels": (1,)}
+    assert make(1024, "1GiB", **fields)[0].levels[0].cut.tile
+    with pytest.raises(InputError, match="too little for 1023x1023"):
+        make(1023, "1GiB", **fields)
+
+
+def test_several_processes_get_a_tile_each() -> None:
+    recipe = Recipe(size=512, precision="float32", device="cpu", levels=(1,), memory="8GiB")
+    for ranks in (2, 3):
+        made = plan.make(recipe, (512, 512), (512, 512), ranks=ranks)
+        assert made.levels[0].cut.tile is not None
+
+
+def test_reports_recipe_has_one_level() -> None:
+    for preset in ("report", "gatys"):
+        recipe = Recipe.from_preset(preset, size=1024)
+        assert len(schedule.levels(recipe, 1024, 768)) == 1
+
+
+def test_a_level_carries_out_the_recipe_with_its_own_share() -> None:
+    made, _ = make(1024, "16GiB")
+    recipe = Recipe(size=1024)
+    own = [level.recipe(recipe) for level in made.levels]
+    assert sum(one.iterations for one in own) == recipe.iterations
+    assert {dataclasses.replace(one, iterations=100) for one in own} == {recipe}
+
+
+def test_the_forecast_counts_every_level() -> None:
+    recipe = Recipe(size=128, iterations=4, precision="float32", device="cpu")
+    made = plan.make(recipe, (96, 128), (100, 100))
+    found = plan.forecast(recipe, made, (96, 128), (100, 100))
+    assert 300 << 20 < found.memory < GIB
+    assert found.seconds > 0
