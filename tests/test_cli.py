@@ -665,3 +665,23 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=60) == 0
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = listing(folder)
+    words = ("transfer", "photo.png", "painting.png", "--size", "96", "--levels", "2", "--dry-run")
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    picture, first, second, memory, time = said.out.splitlines()
+    assert picture.startswith("picture  96x77 px, ")
+    assert first.startswith("level 1  48x38 px, 6")
+    assert second.startswith("level 2  96x77 px, 3")
+    assert re.fullmatch(r"memory   about [\d.]+ [GM]iB of [\d.]+ [GM]iB allowed", memory)
+    assert re.fullmatch(r"time     about \d+ s", time)
+    assert listing(folder) == before

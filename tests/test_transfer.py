@@ -1,6 +1,7 @@
 """A run tells its story in order, from every start, for whatever pictures there are."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
 from impasto.plan import make
 from impasto.recipe import Recipe
+from impasto.tiles import Cut
 from impasto.transfer import Pictures
 from impasto.weights import Weights
 
@@ -371,3 +373,83 @@ def test_the_picture_is_never_in_less_than_float32(precision: str) -> None:
     start, last = start_and_end(Pictures(PHOTO, (PAINTING,)), precision=precision)
     expected = torch.float64 if precision == "float64" else torch.float32
     assert start.dtype == last.picture.dtype == expected
+
+
+# --- levels -------------------------------------------------------------------------------------
+
+LEVELS: dict[str, Any] = {"levels": (24, 32), "iterations": 7}
+
+
+def test_levels_are_one_story_from_coarse_to_fine() -> None:
+    started, *steps, finished = tell(Pictures(PHOTO, (PAINTING,)), **LEVELS)
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    assert [level.split()[0] for level in started.levels] == ["24x18", "32x24", "48x36"]
+    told = [step for step in steps if isinstance(step, Step)]
+    assert [step.iteration for step in told] == list(range(8))
+    assert [step.level for step in told] == sorted(step.level for step in told)
+    sides = {step.level: max(step.picture.shape) for step in told}
+    assert sides == {0: 24, 1: 32, 2: 48}
+    evaluations = [step.evaluations for step in told]
+    assert evaluations == sorted(evaluations)
+    assert finished.iterations == 7
+    assert finished.evaluations >= evaluations[-1]
+    assert tuple(finished.picture.shape) == (3, 36, 48)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_run_goes_on_from_any_level_bit_for_bit(optimizer: str) -> None:
+    recipe = Recipe(size=48, precision="float32", optimizer=optimizer, **LEVELS)  # type: ignore[arg-type]
+    pictures = Pictures(PHOTO, (PAINTING,))
+    plan = transfer.plan_for(recipe, pictures)
+    whole: list[Step] = []
+    states = []
+    for event in transfer.run(recipe, pictures, plan):
+        if isinstance(event, Step):
+            whole.append(event)
+            states.append(event.state())
+        elif isinstance(event, Finished):
+            end = event.picture
+    for index in (1, 4, 6):
+        rest = list(transfer.run(recipe, pictures, plan, states[index]))
+        steps = [event for event in rest if isinstance(event, Step)]
+        assert [step.iteration for step in steps] == [step.iteration for step in whole[index + 1 :]]
+        for step, before in zip(steps, whole[index + 1 :], strict=True):
+            assert step.losses == before.losses
+            assert torch.equal(step.picture, before.picture)
+        last = rest[-1]
+        assert isinstance(last, Finished)
+        assert torch.equal(last.picture, end)
+
+
+def test_a_level_begins_where_the_one_before_it_ended() -> None:
+    steps = [
+        event
+        for event in tell(
+            Pictures(PHOTO, (PAINTING,)),
+            levels=(24,),
+            iterations=6,
+            learning_rate=1e-6,
+            optimizer="adam",
+            alpha=0,
+        )
+        if isinstance(event, Step)
+    ]
+    coarse = next(step for step in reversed(steps) if step.level == 0)
+    fine = next(step for step in steps if step.level == 1)
+    enlarged = schedule.resize(coarse.best, (36, 48))
+    assert (fine.picture - enlarged).abs().max() < 1e-4
+
+
+def test_tiles_and_a_disk_change_nothing_but_rounding() -> None:
+    recipe = Recipe(size=48, iterations=3, precision="float64")
+    pictures = Pictures(PHOTO, (PAINTING, OTHER))
+    plan = transfer.plan_for(recipe, pictures)
+    found = []
+    for cut in (Cut(), Cut((16, 32), 2), Cut((16, 16), 1, on_disk=True)):
+        levels = tuple(replace(level, cut=cut) for level in plan.levels)
+        *_, last = transfer.run(recipe, pictures, replace(plan, levels=levels))
+        assert isinstance(last, Finished)
+        found.append(last.picture)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-9, atol=1e-9)
