@@ -680,8 +680,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert said.err == ""
     picture, first, second, memory, time = said.out.splitlines()
     assert picture.startswith("picture  96x77 px, ")
-    assert first.startswith("level 1  48x38 px, 6")
-    assert second.startswith("level 2  96x77 px, 3")
+    assert first.startswith("level 1  48x38 px, 56")
+    assert second.startswith("level 2  96x77 px, 44")
     assert re.fullmatch(r"memory   about [\d.]+ [GM]iB of [\d.]+ [GM]iB allowed", memory)
     assert re.fullmatch(r"time     about \d+ s", time)
     assert listing(folder) == before

@@ -140,3 +140,15 @@ def test_levels_can_be_counted_or_named() -> None:
 
 def test_a_thin_picture_has_no_level_thinner_than_64() -> None:
     assert [size for size, _ in schedule.levels(Recipe(), 100, 2000)] == [(100, 2000)]
+
+
+def test_an_enlarged_picture_gets_back_detail_of_the_photograph_alone() -> None:
+    small, photo = random_picture(20, 30) * 0.5 + 0.25, random_picture(40, 60, 1) * 0.2
+    plain = schedule.enlarge(small, (40, 60))
+    assert torch.equal(plain, schedule.resize(small, (40, 60)))
+    detailed = schedule.enlarge(small, (40, 60), photo)
+    lost = photo - schedule.resize(schedule.resize(photo, (20, 30)), (40, 60))
+    torch.testing.assert_close(detailed, plain + lost / 2)
+    assert torch.equal(schedule.enlarge(photo, (40, 60), photo), photo)
+    flat = torch.full_like(photo, 0.3)
+    torch.testing.assert_close(schedule.enlarge(small, (40, 60), flat), plain)

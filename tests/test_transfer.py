@@ -437,7 +437,7 @@ def test_a_level_begins_where_the_one_before_it_ended() -> None:
     ]
     coarse = next(step for step in reversed(steps) if step.level == 0)
     fine = next(step for step in steps if step.level == 1)
-    enlarged = schedule.resize(coarse.best, (36, 48))
+    enlarged = schedule.enlarge(coarse.best, (36, 48), schedule.resize(PHOTO, (36, 48)))
     assert (fine.picture - enlarged).abs().max() < 1e-4
 
 

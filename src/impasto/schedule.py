@@ -13,7 +13,17 @@ from impasto import layers
 from impasto.errors import InputError
 from impasto.recipe import Recipe
 
-__all__ = ["SMALLEST_SIDE", "check_sides", "cover", "fit", "fitted", "levels", "resize", "smallest_side"]
+__all__ = [
+    "SMALLEST_SIDE",
+    "check_sides",
+    "cover",
+    "enlarge",
+    "fit",
+    "fitted",
+    "levels",
+    "resize",
+    "smallest_side",
+]
 
 SMALLEST_SIDE = 16
 """The fourth pooling leaves nothing of a smaller picture."""
@@ -23,7 +33,11 @@ THINNEST = 200
 _COARSEST, _NARROWEST = 256, 64
 """The long side from which `auto` begins, and the least short side of a coarse level."""
 
-_SHARE = 0.6
+_SHARE = 0.8
+"""The iterations of a level, as a share of those of the one before it."""
+
+_DETAIL = 0.5
+"""How much of the photograph's own fine detail a picture gets back when it is enlarged."""
 
 
 def fitted(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -53,15 +67,15 @@ def smallest_side(recipe: Recipe) -> int:
 def levels(recipe: Recipe, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
     """Return (size, iterations) from coarse to fine, for a picture of (height, width) in the end.
 
-    A coarse level makes large strokes cheaply: each level gets `_SHARE` of the iterations of the one
-    before it. Levels that would get none are left out.
+    A coarse level makes large strokes cheaply; it gets somewhat more of the iterations than the next.
+    Levels that would get none are left out.
 
     Raises:
         InputError: a level asked for is as large as the picture or larger.
 
     Example:
         >>> levels(Recipe(iterations=90), 768, 1024)
-        [((192, 256), 46), ((384, 512), 27), ((768, 1024), 17)]
+        [((192, 256), 37), ((384, 512), 29), ((768, 1024), 24)]
     """
     long_side = max(height, width)
     if recipe.levels == ("auto",):
@@ -117,6 +131,19 @@ def resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
         picture[None], size=size, mode="bicubic", antialias=True, align_corners=False
     )
     return enlarged[0].clamp(0, 1)
+
+
+def enlarge(picture: Tensor, size: tuple[int, int], content: Tensor | None = None) -> Tensor:
+    """Return a level's picture at the next level's ``size``, in float.
+
+    Where there is a content at that size, the picture gets back half of the detail that the smaller one
+    could not hold, c - up(down(c)); a later level has too few iterations to paint it all anew.
+    """
+    larger = resize(picture, size)
+    if content is None or larger is picture:
+        return larger
+    coarse = resize(resize(content, (picture.shape[1], picture.shape[2])), size)
+    return (content - coarse).mul_(_DETAIL).add_(larger).clamp_(0, 1)
 
 
 def fit(picture: Tensor, long_side: int) -> Tensor:

@@ -77,6 +77,8 @@ def run(
         objective = _objective(recipe, network, content, styles, level, team)
         if level is plan.levels[-1]:  # the targets have all that is needed of them
             pictures = Pictures()
+        if done.levels and state is None:
+            picture = schedule.enlarge(picture, level.size, content)
         start = _place(picture, plan, level.size)
         del content, styles, picture
         descent = descend(level.recipe(recipe), start, objective, state)
