@@ -21,8 +21,7 @@ def make(side: int, memory: str, **fields: object) -> tuple[Plan, int]:
     return made, max(
         costs.memory(
             level.size,
-            level.optimizer,
-            level.history,
+            level.held,
             level.cut,
             [(side, side)] * 2,
             level is made.levels[-1],

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from impasto import layers, optimize, tiles, weights
+from impasto import layers, tiles, weights
 from impasto.objective import Needs, needs, pull, see
 from impasto.recipe import Recipe
 from impasto.tiles import Cut
@@ -105,8 +105,7 @@ class Costs:
     def memory(
         self,
         size: Size,
-        optimizer: str,
-        history: int,
+        held: int,
         cut: Cut,
         inputs: Sequence[Size],
         last: bool,
@@ -114,17 +113,22 @@ class Costs:
     ) -> int:
         """Return the most bytes that all processes of a run hold on a level.
 
-        ``inputs`` are the pictures read, kept until the ``last`` level has its targets.
+        ``held`` are the optimiser's tensors of a picture's size, ``inputs`` the pictures read, which
+        are kept until the ``last`` level has its targets.
         """
         windows = self.windows(size, cut)
         one = self.window(windows.largest)
         read = sum(map(self.picture, inputs))
         placed = 0 if last else read
         targets = 0 if cut.on_disk else self.targets(size)
-        held = optimize.pictures_held(optimizer, history) * self.picture(size)
         kept = min(cut.keep, -(-windows.number // ranks)) - 1
         aiming = read + placed + targets + ranks * one.look
-        descending = (0 if last else read) + targets + held + ranks * (kept * one.kept + one.pull)
+        descending = (
+            (0 if last else read)
+            + targets
+            + held * self.picture(size)
+            + ranks * (kept * one.kept + one.pull)
+        )
         others = (ranks - 1) * self.picture(size)
         return ranks * self.fixed(windows) + others + max(aiming, descending)
 

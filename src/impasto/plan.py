@@ -13,6 +13,7 @@ from impasto import devices, memory, schedule, winograd
 from impasto.cost import Costs
 from impasto.errors import InputError
 from impasto.memory import spoken
+from impasto.optimize import pictures_held
 from impasto.recipe import Recipe, memory_bytes
 from impasto.tiles import WHOLE, Cut
 
@@ -45,6 +46,11 @@ class Level:
     optimizer: str
     history: int
     cut: Cut = WHOLE
+
+    @property
+    def held(self) -> int:
+        """How many tensors of the picture's size the optimiser holds: no more pairs than iterations."""
+        return pictures_held(self.optimizer, min(self.history, self.iterations))
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe as it is carried out on this level."""
@@ -134,8 +140,7 @@ def forecast(recipe: Recipe, plan: Plan, content: Size | None, *styles: Size | N
     costs = Costs(recipe, plan.precision, plan.by_winograd, *used)
     last = plan.levels[-1]
     most = max(
-        costs.memory(level.size, level.optimizer, level.history, level.cut, inputs, level is last)
-        for level in plan.levels
+        costs.memory(level.size, level.held, level.cut, inputs, level is last) for level in plan.levels
     )
     seconds = _STARTUP
     for level in plan.levels:
@@ -200,7 +205,7 @@ def _cuts(
     """Yield the cuts that fit, with their work: a pixel seen counts 1, taken back 1 more."""
 
     def needed(cut: Cut) -> int:
-        return costs.memory(level.size, level.optimizer, level.history, cut, inputs, last, ranks)
+        return costs.memory(level.size, level.held, cut, inputs, last, ranks)
 
     for on_disk in (False, True):
         for side in (None, *(side for side in _SIDES if side < max(level.size))):
