@@ -82,7 +82,7 @@ class Task:
         return [
             *_program("impasto", "transfer", self.content, self.style),
             *("-o", str(out)),
-            *("--size", str(max(self.size))),
+            *("--size", str(max(self.size)), "--levels", "1"),
             *("--init", "content"),
             *self.objective(),
             *("--iterations", str(iterations)),

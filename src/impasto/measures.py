@@ -1,13 +1,18 @@
 """Numbers for one finished picture."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from impasto import devices, schedule, weights
+from impasto import devices, plan, schedule, weights
 from impasto.errors import InputError
 from impasto.events import Losses
+from impasto.layers import deepest
 from impasto.objective import Objective
 from impasto.recipe import Recipe
+from impasto.tiles import Cut
 from impasto.vgg import VGG19
 
 __all__ = ["losses"]
@@ -27,9 +32,17 @@ def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Ten
     _, height, width = picture.shape
     smallest = schedule.smallest_side(recipe)
     schedule.check_sides(height, width, "the picture", smallest)
+    recipe.layers_in_use(content is not None, bool(styles))  # refuses where nothing would be compared
     device = devices.choose_device(recipe.device)
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
-    network = VGG19(parameters, recipe.pooling, recipe.padding, torch.float32, device)
+    network = VGG19(
+        parameters,
+        recipe.pooling,
+        recipe.padding,
+        torch.float32,
+        device,
+        last=deepest((*recipe.content_layers, *recipe.style_layers)),
+    )
     if content is not None:
         aspect = content.shape[2] / content.shape[1]
         near = abs(width / height / aspect - 1) <= _ASPECT_TOLERANCE
@@ -44,4 +57,15 @@ def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Ten
     brought = [schedule.fit(style, max(height, width)).to(device) for style in styles]
     for style in brought:
         schedule.check_sides(style.shape[1], style.shape[2], "a style", smallest)
-    return Objective(recipe, network, content, brought).losses(picture.to(device))
+    cut = _cut(recipe, (height, width), content is not None, brought)
+    return Objective(recipe, network, content, brought, cut).losses(picture.to(device))
+
+
+def _cut(recipe: Recipe, size: tuple[int, int], has_content: bool, styles: Sequence[Tensor]) -> Cut:
+    """Return how to cut a picture so that it can be measured in the memory there is."""
+    height, width = size
+    sides = max(size) if has_content else f"{width}x{height}"
+    once = replace(recipe, size=sides, levels=(1,), iterations=0, precision="float32")
+    shapes = [(style.shape[1], style.shape[2]) for style in styles]
+    (level,) = plan.make(once, size if has_content else None, *shapes).levels
+    return level.cut
