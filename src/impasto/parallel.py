@@ -72,6 +72,12 @@ class Team:
             picture = torch.empty(shape, dtype=dtype, device=device)
         return self.share(picture.contiguous())
 
+    def place(self, device: torch.device) -> torch.device:
+        """Return this rank's device of that kind: each has a GPU of its own, the CPU is shared."""
+        if self.size == 1 or device.type != "cuda":
+            return device
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
     def leave(self) -> None:
         """Close the connections, in good order or not."""
         if self.size > 1 and distributed.is_initialized():
@@ -99,5 +105,7 @@ def join() -> Team:
     if size == 1 or "RANK" not in os.environ:
         return ALONE
     if not distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return Team(distributed.get_rank(), size)

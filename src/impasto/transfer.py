@@ -102,6 +102,7 @@ def follow(team: Team) -> None:
     if told == "done":
         return
     recipe, plan = told
+    plan = replace(plan, device=team.place(plan.device))
     network, _ = _network(recipe, plan)
     for level in plan.levels:
         objective = _objective(recipe, network, None, [], level, team)
