@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from impasto import images, samples, transfer
+from impasto import images, samples, schedule, transfer
 from impasto.__main__ import main
 from impasto.events import Step
 from impasto.layers import LAYERS
 from impasto.layers import REPORT_STYLE as REPORT_LAYERS
+from impasto.objective import Objective
 from impasto.recipe import Recipe
+from impasto.tiles import WHOLE, Cut
 from impasto.transfer import Pictures
 from impasto.vgg import VGG19
 from impasto.weights import load
@@ -104,3 +106,17 @@ def test_bfloat16_sees_nearly_what_float32_sees(network: VGG19, inputs: tuple[Pa
     coarse = VGG19(load(), precision=torch.bfloat16)(photo, LAYERS)
     for name, features in network(photo, LAYERS).items():
         assert (coarse[name].float() - features).norm() < 0.05 * features.norm(), name
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect", "circular"])
+def test_tiles_are_exact_with_the_real_network(inputs: tuple[Path, Path], padding: str) -> None:
+    network = VGG19(load(), padding=padding, precision=torch.float64, last="block5_conv1")
+    size = (96, 128) if padding == "circular" else (101, 119)
+    content, style = (schedule.resize(images.read(path).double(), size) for path in inputs)
+    recipe = Recipe(padding=padding)  # type: ignore[arg-type]
+    whole, tiled = (
+        Objective(recipe, network, content, [style], cut)(style) for cut in (WHOLE, Cut((48, 64)))
+    )
+    error = (tiled.gradient - whole.gradient).norm() / whole.gradient.norm()
+    assert error < 1e-12
+    assert tiled.losses.total == pytest.approx(whole.losses.total, rel=1e-12)

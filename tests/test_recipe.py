@@ -10,7 +10,7 @@ import pytest
 from impasto.catalog import PRESETS
 from impasto.errors import InputError
 from impasto.layers import REPORT_STYLE as REPORT_LAYERS
-from impasto.recipe import Recipe, read_toml
+from impasto.recipe import Recipe, memory_bytes, read_toml
 
 
 def refusal(**fields: Any) -> str:
@@ -301,3 +301,34 @@ def test_a_recipe_file_that_is_missing_or_a_folder_is_refused(tmp_path: Path) ->
 )
 def test_values_of_a_recipe_file_are_checked_like_any_other(tmp_path: Path, text: str) -> None:
     assert text.split()[0] in refusal(**read_toml(toml(tmp_path, text)))
+
+
+def test_a_size_is_the_same_as_a_word_or_a_number() -> None:
+    assert Recipe(size="512") == Recipe(size=512)
+    assert Recipe(size="64x32").size == "64x32"
+
+
+def test_a_recipe_file_with_a_key_in_both_spellings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('style-layers = ["conv1_1"]\nstyle_layers = ["conv2_1"]\n')
+    with pytest.raises(InputError, match="has 'style_layers' twice"):
+        read_toml(path)
+
+
+@pytest.mark.parametrize("levels", [(0,), (13,), (300, 200), (200, 200), ("auto", 2), (8, 64), ()])
+def test_levels_that_make_no_sense_are_refused(levels: tuple[object, ...]) -> None:
+    with pytest.raises(InputError, match="--levels"):
+        Recipe(levels=levels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("memory", ["much", "-1GiB", "4 apples", "0", "", "nan", "1e9GiB"])
+def test_memory_that_makes_no_sense_is_refused(memory: str) -> None:
+    with pytest.raises(InputError, match="--memory"):
+        Recipe(memory=memory)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("4GiB", 4 << 30), ("500M", 500 << 20), ("1.5 gb", 3 << 29), ("1024", 1024)]
+)
+def test_memory_is_read_in_powers_of_1024(text: str, expected: int) -> None:
+    assert memory_bytes(text) == expected

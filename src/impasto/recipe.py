@@ -126,6 +126,8 @@ class Recipe:
             raise InputError(f"unknown device {self.device!r}; use auto, cpu, cuda, cuda:N or mps")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.weights_sha256):
             raise InputError("--weights-sha256 needs 64 hexadecimal digits")
+        if len(self.sides) == 1:
+            object.__setattr__(self, "size", self.sides[0])  # "512" is 512
         self._check_levels()
         if self.memory != "auto" and memory_bytes(self.memory) < 1:
             raise InputError("--memory is nothing; use for example 4GiB")
@@ -137,10 +139,10 @@ class Recipe:
 
     def _check_levels(self) -> None:
         numbers = [level for level in self.levels if level != "auto"]
-        if self.levels == ("auto",) or (len(numbers) == 1 and 1 <= numbers[0] <= _MOST_LEVELS):
+        if len(self.levels) == 1 and (not numbers or 1 <= numbers[0] <= _MOST_LEVELS):
             return
-        rising = all(one < two for one, two in pairwise(numbers))
-        if not numbers or len(numbers) < len(self.levels) or not rising or numbers[0] < _SMALLEST_SIDE:
+        named = len(numbers) == len(self.levels) > 0 and numbers[0] >= _SMALLEST_SIDE
+        if not (named and all(one < two for one, two in pairwise(numbers))):
             raise InputError(
                 f"--levels {' '.join(map(str, self.levels))}: use auto, a number of levels up to "
                 f"{_MOST_LEVELS}, or rising long sides from {_SMALLEST_SIDE} px"
@@ -248,7 +250,10 @@ def read_toml(path: Path) -> dict[str, object]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"recipe {path} is not TOML: {error}") from None
     known = [field.name for field in dataclasses.fields(Recipe)]
-    fields = {key.replace("-", "_"): value for key, value in fields.items()}
+    keys = [key.replace("-", "_") for key in fields]
+    if twice := {key for key in keys if keys.count(key) > 1}:
+        raise InputError(f"recipe {path} has {twice.pop()!r} twice, with - and with _; keep one")
+    fields = dict(zip(keys, fields.values(), strict=True))
     for key in fields:
         if key not in known:
             raise InputError(f"recipe {path}: unknown key {key!r}{near(key, known)}")
