@@ -24,6 +24,7 @@ def make(side: int, memory: str, **fields: object) -> tuple[Plan, int]:
             level.held,
             level.cut,
             [(side, side)] * 2,
+            [level.size],
             level is made.levels[-1],
         )
         for level in made.levels
@@ -78,6 +79,42 @@ def test_circular_padding_is_cut_only_on_the_pooling_grid() -> None:
     assert make(1024, "1GiB", **fields)[0].levels[0].cut.tile
     with pytest.raises(InputError, match="too little for 1023x1023"):
         make(1023, "1GiB", **fields)
+
+
+def test_a_style_larger_than_the_picture_counts() -> None:
+    recipe = Recipe(size=2048, memory="2GiB", precision="float32", device="cpu", levels=(1,))
+    narrow = plan.make(recipe, (256, 2048), (256, 2048)).levels[0]
+    square = plan.make(recipe, (256, 2048), (2048, 2048)).levels[0]
+    assert narrow.cut.tile is None
+    assert square.cut.tile is not None
+
+
+def test_a_style_that_cannot_be_cut_is_known_beforehand() -> None:
+    recipe = Recipe(
+        size=2048, memory="1.5GiB", precision="float32", device="cpu", padding="circular", levels=(1,)
+    )
+    assert plan.make(recipe, (2048, 2048), (2048, 2048)).levels[0].cut.tile
+    with pytest.raises(InputError, match="too little for 2048x2048"):
+        plan.make(recipe, (2048, 2048), (1367, 2048))
+
+
+def test_a_long_history_counts_in_however_much_memory() -> None:
+    made, needed = make(1000, "7.2GiB", levels=(1,), history=300, iterations=300)
+    assert needed <= 7.2 * GIB
+    assert made.levels[0].cut.tile or made.levels[0].history < 300
+
+
+def test_levels_that_a_style_is_too_thin_for_are_left_out() -> None:
+    recipe = Recipe(size=512, device="cpu")
+    assert [max(level.size) for level in plan.make(recipe, (400, 512), (90, 1600)).levels] == [512]
+    assert [max(level.size) for level in plan.make(recipe, (400, 512), (400, 512)).levels] == [256, 512]
+    with pytest.raises(InputError, match="a style is 512x13 px"):
+        plan.make(recipe, (400, 512), (40, 1600))
+
+
+def test_a_start_of_the_users_keeps_its_detail() -> None:
+    recipe = Recipe(size=1024, init="earlier.png", device="cpu")
+    assert len(plan.make(recipe, (700, 1024), (700, 1024)).levels) == 1
 
 
 def test_several_processes_get_a_tile_each() -> None:

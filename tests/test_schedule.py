@@ -134,7 +134,7 @@ def test_levels_can_be_counted_or_named() -> None:
     assert sides(3) == [128, 256, 512]
     assert sides(100, 300) == sides(100, 300, 512) == [100, 300, 512]
     assert sides(512) == [512]
-    with pytest.raises(InputError, match="--levels 600 is larger than the picture, 512x512"):
+    with pytest.raises(InputError, match="--levels 100 600: a level of 600 px is larger"):
         sides(100, 600)
 
 

@@ -437,7 +437,8 @@ def test_a_level_begins_where_the_one_before_it_ended() -> None:
     ]
     coarse = next(step for step in reversed(steps) if step.level == 0)
     fine = next(step for step in steps if step.level == 1)
-    enlarged = schedule.enlarge(coarse.best, (36, 48), schedule.resize(PHOTO, (36, 48)))
+    # Without --alpha nothing of the photograph may come in.
+    enlarged = schedule.resize(coarse.best, (36, 48))
     assert (fine.picture - enlarged).abs().max() < 1e-4
 
 
@@ -453,3 +454,27 @@ def test_tiles_and_a_disk_change_nothing_but_rounding() -> None:
         found.append(last.picture)
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("init", ["content", "noise"])
+def test_the_photographs_detail_comes_in_only_where_the_run_began_with_it(
+    init: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    enlarge = schedule.enlarge
+
+    def watched(picture: Tensor, size: tuple[int, int], content: Tensor | None = None) -> Tensor:
+        given.append(content is not None)
+        return enlarge(picture, size, content)
+
+    monkeypatch.setattr(schedule, "enlarge", watched)
+    tell(Pictures(PHOTO, (PAINTING,)), init=init, levels=(24,))
+    tell(Pictures(PHOTO), init=init, levels=(24,))
+    assert given == [init == "content", False]
+
+
+def test_a_step_that_is_kept_keeps_no_optimiser() -> None:
+    steps = [event for event in tell(Pictures(PHOTO, (PAINTING,)), **LEVELS) if isinstance(event, Step)]
+    for step in steps:
+        with pytest.raises(RuntimeError, match="the run has moved on"):
+            step.state()

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except ImpastoError as error:
         # What all processes of a run see alike, rank 0 says for them.
-        rank = os.environ.get("RANK", "0")
+        rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
         if rank == "0" or not isinstance(error, InputError | LostError):
             _say(f"impasto: {error}" if rank == "0" else f"impasto (rank {rank}): {error}")
         return error.exit_code

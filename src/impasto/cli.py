@@ -73,13 +73,14 @@ class _Descent:
             save_every=self.save_every,
             others=tuple(path for path in named if path and path.is_file()),
         )
-        if self.dry_run:
-            _print_plan(*runs.rehearse(self.recipe, files))
-            return
         console = Console(stderr=True)
         with contextlib.ExitStack() as stack:
             team = parallel.join()
             stack.callback(team.leave)
+            if self.dry_run:
+                if team.leads:
+                    _print_plan(*runs.rehearse(self.recipe, files, team))
+                return
             if not team.leads:
                 runs.assist(team)
                 return

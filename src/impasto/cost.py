@@ -65,8 +65,8 @@ class Costs:
         return self._network(weights.imagined("meta"), "meta")
 
     def _network(self, parameters: weights.Weights, device: torch.device | str) -> VGG19:
-        last = layers.deepest(self.layers)
         recipe = self.recipe
+        last = layers.deepest((*recipe.content_layers, *recipe.style_layers))
         return VGG19(
             parameters, recipe.pooling, recipe.padding, self.precision, device, self.by_winograd, last
         )
@@ -108,29 +108,31 @@ class Costs:
         held: int,
         cut: Cut,
         inputs: Sequence[Size],
+        styles: Sequence[Size],
         last: bool,
         ranks: int = 1,
     ) -> int:
         """Return the most bytes that all processes of a run hold on a level.
 
-        ``held`` are the optimiser's tensors of a picture's size, ``inputs`` the pictures read, which
-        are kept until the ``last`` level has its targets.
+        ``held`` are the optimiser's tensors of a picture's size, ``styles`` as large as on this level,
+        ``inputs`` the pictures as they were read, kept until the ``last`` level has its targets.
+
+        Raises:
+            InputError: circular padding, and a picture or a style cannot be cut so.
         """
         windows = self.windows(size, cut)
         one = self.window(windows.largest)
+        seen = [windows, *(self.windows(style, cut) for style in styles)]
+        look = max(self.window(part.largest).look for part in seen)
+        fixed = max(self.fixed(part) for part in seen)
         read = sum(map(self.picture, inputs))
-        placed = 0 if last else read
+        placed = sum(map(self.picture, (size, *styles)))
         targets = 0 if cut.on_disk else self.targets(size)
         kept = min(cut.keep, -(-windows.number // ranks)) - 1
-        aiming = read + placed + targets + ranks * one.look
-        descending = (
-            (0 if last else read)
-            + targets
-            + held * self.picture(size)
-            + ranks * (kept * one.kept + one.pull)
-        )
-        others = (ranks - 1) * self.picture(size)
-        return ranks * self.fixed(windows) + others + max(aiming, descending)
+        aiming = (read if last else read + placed) + targets + ranks * look + (ranks - 1) * placed
+        descending = (0 if last else read) + targets + held * self.picture(size)
+        descending += ranks * (kept * one.kept + one.pull) + (ranks - 1) * self.picture(size)
+        return ranks * fixed + max(aiming, descending)
 
     def windows(self, size: Size, cut: Cut) -> Windows:
         """Return the windows that a picture is cut into."""
@@ -140,10 +142,10 @@ class Costs:
 
     def pace(self, largest: Size, device: torch.device) -> tuple[float, float]:
         """Return seconds per pixel of a look at a window, and of a gradient: the better of two tries."""
-        side = min(_TIMED, *largest)
+        height, width = (min(_TIMED, side) for side in largest)
         network = self._network(weights.imagined("cpu"), device)
-        picture = torch.rand(3, side, side, device=device, dtype=network.real)
-        (tile,) = tiles.cut((side, side), self.layers)
+        picture = torch.rand(3, height, width, device=device, dtype=network.real)
+        (tile,) = tiles.cut((height, width), self.layers)
         looks, pulls = [], []
         for _ in range(3):
             began = time.perf_counter()
@@ -153,16 +155,24 @@ class Costs:
             view = see(network, picture, tile, style=self.layers, graph=True)
             pull(view, view.parts, torch.zeros(()))
             pulls.append(_since(began, device))
-        return min(looks[1:]) / side**2, min(pulls[1:]) / side**2
+        return min(looks[1:]) / (height * width), min(pulls[1:]) / (height * width)
 
-    def seconds(self, size: Size, iterations: int, cut: Cut, pace: tuple[float, float]) -> float:
+    def seconds(
+        self,
+        size: Size,
+        iterations: int,
+        cut: Cut,
+        styles: Sequence[Size],
+        pace: tuple[float, float],
+    ) -> float:
         """Return the seconds of a level at this pace."""
         look, gradient = pace
         windows = self.windows(size, cut)
         kept = min(cut.keep, windows.number) / windows.number
         evaluation = windows.pixels * (gradient + look * (1 - kept if self.style_layers else 0))
-        aims = (bool(self.content_layers) + bool(self.style_layers)) * windows.pixels * look
-        return aims + (_EVALUATIONS * iterations + 1) * evaluation
+        aimed = windows.pixels if self.content_layers else 0
+        aimed += sum(self.windows(style, cut).pixels for style in styles)
+        return aimed * look + (_EVALUATIONS * iterations + 1) * evaluation
 
 
 @functools.cache

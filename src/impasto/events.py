@@ -46,9 +46,9 @@ class Started:
 class Step:
     """One iteration is done. ``iteration`` 0 is the start; ``level`` counts from 0, the coarsest.
 
-    ``picture`` is this step's, ``best`` the one with the lowest total so far; both are ``[3, H, W]``
-    in 0..1 and are never changed afterwards. ``state()`` makes a copy of all that is needed to go on
-    from here: tensors and JSON scalars. Call it before asking for the next event.
+    ``picture`` is this step's, ``best`` the one with the lowest total so far on its level; both are
+    ``[3, H, W]`` in 0..1 and are never changed afterwards. ``state()`` makes a copy of all that is
+    needed to go on from here: tensors and JSON scalars. Call it before asking for the next event.
     """
 
     iteration: int

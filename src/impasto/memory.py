@@ -107,6 +107,8 @@ def _free() -> int:
     try:
         limit = (_GROUP / "memory.max").read_text(encoding="ascii").strip()
         current = int((_GROUP / "memory.current").read_text(encoding="ascii"))
+        cached = re.search(r"inactive_file (\d+)", (_GROUP / "memory.stat").read_text(encoding="ascii"))
+        current -= int(cached[1]) if cached else 0  # given back when it is asked for
     except (OSError, ValueError):
         return free
     return free if limit == "max" else min(free, max(0, int(limit) - current))

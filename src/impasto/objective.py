@@ -169,13 +169,13 @@ class Objective:
     def __call__(self, picture: Tensor) -> Evaluation:
         """Return losses and gradient at a picture ``[3, H, W]`` in 0..1."""
         self.team.tell("evaluate")
-        return self._evaluate(self.team.share(picture.detach()))
+        return self._evaluate(self.team.share(picture.detach().contiguous()))
 
     @torch.no_grad()
     def losses(self, picture: Tensor) -> Losses:
         """Return the losses alone, in a third of the time."""
         self.team.tell("losses")
-        return self._losses(self.team.share(picture.detach()))
+        return self._losses(self.team.share(picture.detach().contiguous()))
 
     def follow(self, like: Tensor) -> object:
         """Do this rank's part of what rank 0 asks for; return its first word that asks for neither."""
@@ -203,16 +203,22 @@ class Objective:
         # last, and come first in the second: then their memory is free for the others.
         style = self._style_losses(self._sum(pieces, first), picture)
         content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
-        gradient = torch.zeros_like(picture)
-        for index, tile in reversed(list(enumerate(pieces))):
-            part = picture.new_empty(3, tile.rows.length, tile.columns.length)
-            if self.team.has(index):
-                view = kept.pop(index, None) or self._see(picture, tile, graph=True)
-                part, content[index] = self._pull(index, view, style)
-                del view
-            part = self.team.hand_in(index, part)
-            if self.team.leads:
-                tiles.add(gradient, tile, part)
+        gradient = torch.zeros_like(picture) if self.team.leads else picture.new_empty(0)
+        # Round by round, so that every rank computes a tile before rank 0 waits for the others'.
+        for start in reversed(range(0, len(pieces), self.team.size)):
+            ours = torch.empty(0)
+            dealt = list(enumerate(pieces[start : start + self.team.size], start))
+            for index, tile in dealt:
+                if self.team.has(index):
+                    view = kept.pop(index, None) or self._see(picture, tile, graph=True)
+                    ours, content[index] = self._pull(index, view, style)
+                    del view
+            for index, tile in reversed(dealt):
+                room = (3, tile.rows.length, tile.columns.length) if self.team.leads else (0,)
+                part = ours if self.team.has(index) else picture.new_empty(room)
+                part = self.team.hand_in(index, part)
+                if self.team.leads:
+                    tiles.add(gradient, tile, part)
         tv = self._total_variation(picture, gradient)
         return Evaluation(self._found(self._over_tiles(content), style, tv), gradient)
 
@@ -253,11 +259,11 @@ class Objective:
     def _see(self, picture: Tensor, tile: Tile, graph: bool = False) -> View:
         return see(self.network, picture, tile, self.content_layers, self.style_layers, graph)
 
-    def _sum(self, pieces: Sequence[Tile], see: Callable[[int, Tile], View]) -> dict[str, Tensor]:
+    def _sum(self, pieces: Sequence[Tile], look: Callable[[int, Tile], View]) -> dict[str, Tensor]:
         """Return the summaries on every rank: the tiles' parts, added in the tiles' order in float64."""
         sums: dict[str, Tensor] = {}
         for index, tile in enumerate(pieces):
-            parts = see(index, tile).parts if self.team.has(index) else {}
+            parts = look(index, tile).parts if self.team.has(index) else {}
             for name in self.style_layers:
                 part = parts[name].detach() if parts else self.network.empty_gram(name)
                 part = losses.exact(self.team.hand_in(index, part))

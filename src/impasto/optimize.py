@@ -278,7 +278,7 @@ def pictures_held(optimizer: str, history: int) -> int:
 
     The evaluation's gradient and the best picture are among them.
     """
-    return 19 + 2 * history if optimizer == "lbfgs" else 6
+    return 20 + 2 * history if optimizer == "lbfgs" else 6
 
 
 def descend(

@@ -76,7 +76,9 @@ class Team:
         """Return this rank's device of that kind: each has a GPU of its own, the CPU is shared."""
         if self.size == 1 or device.type != "cuda":
             return device
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(own)
+        return own
 
     def leave(self) -> None:
         """Close the connections, in good order or not."""
@@ -105,7 +107,5 @@ def join() -> Team:
     if size == 1 or "RANK" not in os.environ:
         return ALONE
     if not distributed.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return Team(distributed.get_rank(), size)

@@ -3,7 +3,7 @@
 Nothing that is measured may change a picture without standing here: same plan, same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -33,8 +33,8 @@ _USEFUL = 384
 _STARTUP = 4.0
 """Seconds to load torch and the weights."""
 
-_PLENTY = 6000
-"""Bytes per pixel that no uncut picture needs: with so many nothing has to be counted."""
+_PLENTY = 5000
+"""Bytes per pixel that no uncut picture needs, but for the optimiser's."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,29 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     budget = memory.free(device) if auto else memory_bytes(recipe.memory)
     used = recipe.layers_in_use(content is not None, bool(found))
     costs = Costs(recipe, precision, by_winograd, *used)
-    inputs = [schedule.fitted(*one, max(size)) for one in (content, *found) if one]
+    inputs = _inputs(recipe, size, content, found)
+    smallest = schedule.smallest_side(recipe)
     levels: list[Level] = []
-    for stage, iterations in reversed(schedule.levels(recipe, *size)):
-        schedule.check_sides(*stage, "the picture", smallest=schedule.smallest_side(recipe))
+    for stage, iterations in reversed(schedule.levels(recipe, *size, found)):
+        schedule.check_sides(*stage, "the picture", smallest)
+        for style in _at(stage, found):
+            schedule.check_sides(*style, "a style", smallest)
         level = Level(stage, iterations, recipe.optimizer, recipe.history)
-        levels.append(_within(budget, level, costs, inputs, last=not levels, ranks=ranks))
+        room = _Room(budget, costs, inputs, found, last=not levels, ranks=ranks)
+        levels.append(_within(room, level))
     return Plan(tuple(reversed(levels)), device, precision, by_winograd, budget)
+
+
+def _at(size: Size, styles: Sequence[Size]) -> list[Size]:
+    """Return the sizes of the styles on a level: its long side, their own aspects."""
+    return [schedule.fitted(*style, max(size)) for style in styles]
+
+
+def _inputs(recipe: Recipe, size: Size, content: Size | None, styles: Sequence[Size]) -> list[Size]:
+    """Return the sizes of the pictures that are kept: none is larger than the finished one."""
+    pictures = [size] if content else []
+    pictures += [min(style, fitted) for style, fitted in zip(styles, _at(size, styles), strict=True)]
+    return pictures if recipe.init in schedule.STARTS else [*pictures, size]
 
 
 class Forecast(NamedTuple):
@@ -133,21 +149,27 @@ class Forecast(NamedTuple):
     seconds: float
 
 
-def forecast(recipe: Recipe, plan: Plan, content: Size | None, *styles: Size | None) -> Forecast:
-    """Return what a plan will take: bytes as counted, seconds from a measurement of some seconds."""
-    inputs = [size for size in (content, *styles) if size]
-    used = recipe.layers_in_use(content is not None, any(styles))
+def forecast(
+    recipe: Recipe, plan: Plan, content: Size | None, *styles: Size | None, ranks: int = 1
+) -> Forecast:
+    """Return what a plan will take: bytes as counted, seconds from a measurement of some seconds.
+
+    The seconds are those of one process.
+    """
+    found = [size for size in styles if size]
+    used = recipe.layers_in_use(content is not None, bool(found))
     costs = Costs(recipe, plan.precision, plan.by_winograd, *used)
+    inputs = _inputs(recipe, plan.size, content, found)
     last = plan.levels[-1]
-    most = max(
-        costs.memory(level.size, level.held, level.cut, inputs, level is last) for level in plan.levels
-    )
-    seconds = _STARTUP
+    most, seconds = 0, _STARTUP
     for level in plan.levels:
-        pace = costs.pace(costs.windows(level.size, level.cut).largest, plan.device)
-        seconds += costs.seconds(level.size, level.iterations, level.cut, pace)
+        room = _Room(plan.budget, costs, inputs, found, level is last, ranks)
+        most = max(most, room.needed(level, level.cut))
+        windows = costs.windows(level.size, level.cut)
+        pace = costs.pace(windows.largest, plan.device)
+        seconds += costs.seconds(level.size, level.iterations, level.cut, _at(level.size, found), pace)
         if level is last:  # the saved picture is read and measured
-            seconds += pace[0] * costs.windows(level.size, level.cut).pixels
+            seconds += pace[0] * windows.pixels
     return Forecast(most, seconds)
 
 
@@ -166,26 +188,45 @@ def _size(recipe: Recipe, content: Size | None, style: Size | None) -> Size:
     return height, width
 
 
-def _within(
-    budget: int, level: Level, costs: Costs, inputs: list[Size], last: bool, ranks: int
-) -> Level:
-    """Return the level as it is best carried out in so many bytes.
+class _Room(NamedTuple):
+    """The memory for a level, and what else is in it: pictures as read, and styles of any size."""
+
+    budget: int
+    costs: Costs
+    inputs: list[Size]
+    styles: list[Size]
+    last: bool
+    ranks: int
+
+    def needed(self, level: Level, cut: Cut) -> int:
+        """Return the most bytes that the level takes, cut like this."""
+        styles = _at(level.size, self.styles)
+        return self.costs.memory(level.size, level.held, cut, self.inputs, styles, self.last, self.ranks)
+
+    def is_ample(self, level: Level) -> bool:
+        """Say whether there is so much that nothing has to be counted."""
+        sizes = [level.size, *self.inputs, *_at(level.size, self.styles)]
+        area = max(height * width for height, width in sizes)
+        return self.ranks == 1 and self.budget > (1 << 30) + area * (_PLENTY + 24 * level.held)
+
+
+def _within(room: _Room, level: Level) -> Level:
+    """Return the level as it is best carried out in the room there is.
 
     Raises:
         InputError: nothing fits.
     """
-    height, width = level.size
-    if ranks == 1 and budget > _PLENTY * height * width + (1 << 30):
+    if room.is_ample(level):
         return level
     best: tuple[float, Level] | None = None
     for choice in _choices(level):
-        for cut, work in _cuts(choice, costs, budget, inputs, last, ranks):
+        for cut, work in _cuts(room, choice):
             if best is None or work < best[0]:
                 best = work, replace(choice, cut=cut)
         if best and (best[1].cut.tile is None or min(best[1].cut.tile) >= _USEFUL):
             break
     if best is None:
-        raise InputError(_too_small(budget, level, costs, inputs, ranks))
+        raise InputError(_too_small(room, level))
     return best[1]
 
 
@@ -199,42 +240,36 @@ def _choices(level: Level) -> Iterator[Level]:
         yield replace(level, optimizer="adam")
 
 
-def _cuts(
-    level: Level, costs: Costs, budget: int, inputs: list[Size], last: bool, ranks: int
-) -> Iterator[tuple[Cut, float]]:
+def _cuts(room: _Room, level: Level) -> Iterator[tuple[Cut, float]]:
     """Yield the cuts that fit, with their work: a pixel seen counts 1, taken back 1 more."""
-
-    def needed(cut: Cut) -> int:
-        return costs.memory(level.size, level.held, cut, inputs, last, ranks)
-
     for on_disk in (False, True):
         for side in (None, *(side for side in _SIDES if side < max(level.size))):
             cut = Cut((side, side) if side else None, 1, on_disk)
             try:
-                windows = costs.windows(level.size, cut)
+                needed = room.needed(level, cut)
             except InputError:  # circular padding that cannot be cut so
                 continue
-            each = -(-windows.number // ranks)
-            if windows.number < ranks or needed(cut) > budget:
+            if needed > room.budget:
                 continue
-            more = needed(cut._replace(keep=2)) - needed(cut)
-            keep = min(each, 1 + (budget - needed(cut)) // more) if more > 0 else 1
-            idle = each * ranks / windows.number
+            windows = room.costs.windows(level.size, cut)
+            each = -(-windows.number // room.ranks)
+            more = room.needed(level, cut._replace(keep=2)) - needed
+            keep = min(each, 1 + (room.budget - needed) // more) if more > 0 else 1
+            idle = each * room.ranks / windows.number
             work = windows.pixels * idle * (3 - keep / each) * (1.05 if on_disk else 1)
             yield cut._replace(keep=keep), work
 
 
-def _too_small(budget: int, level: Level, costs: Costs, inputs: list[Size], ranks: int) -> str:
+def _too_small(room: _Room, level: Level) -> str:
     """Say that nothing fits, and what would."""
     height, width = level.size
-    asked = f"--memory {spoken(budget)} is too little for {width}x{height} px"
+    asked = f"--memory {spoken(room.budget)} is too little for {width}x{height} px"
     side = max(height, width)
-    while (side := int(0.95 * side)) >= schedule.smallest_side(costs.recipe):
+    while (side := int(0.95 * side)) >= schedule.smallest_side(room.costs.recipe):
         size = schedule.fitted(height, width, side)
-        shrunk = [schedule.fitted(*one, side) for one in inputs]
+        shrunk = [schedule.fitted(*one, side) for one in room.inputs]
         small = replace(level, size=size, optimizer="adam")
-        if min(size) >= schedule.SMALLEST_SIDE and any(
-            _cuts(small, costs, budget, shrunk, last=True, ranks=ranks)
-        ):
+        smaller = room._replace(inputs=shrunk, last=True)
+        if min(size) >= schedule.SMALLEST_SIDE and any(_cuts(smaller, small)):
             return f"{asked}; --size {side} would fit"
     return f"{asked}, and for any other size; give more"

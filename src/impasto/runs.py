@@ -26,8 +26,6 @@ from impasto.watch import Watcher, existing_snapshots
 
 __all__ = ["Files", "Result", "assist", "carry_out", "check", "rehearse"]
 
-_STARTS = ("content", "noise", "style", "gray")
-
 
 @dataclass(frozen=True)
 class Files:
@@ -90,7 +88,7 @@ def carry_out(
     except Interrupted as interruption:
         if last is None:
             raise
-        images.write(schedule.resize(last.best, plan.size), files.out)
+        images.write(schedule.resize(last.best.cpu(), plan.size), files.out)
         interruption.args = (
             f"interrupted at iteration {last.iteration}; wrote the best picture to {files.out}",
         )
@@ -124,7 +122,7 @@ def assist(team: Team) -> None:
     transfer.follow(team)
 
 
-def rehearse(recipe: Recipe, files: Files) -> tuple[Plan, Forecast]:
+def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Forecast]:
     """Return the plan of a run, and what it will take, without carrying it out.
 
     Raises:
@@ -133,9 +131,9 @@ def rehearse(recipe: Recipe, files: Files) -> tuple[Plan, Forecast]:
     start = _start_file(recipe)
     check(files, start)
     pictures = _read(recipe, files, start)
-    plan = transfer.plan_for(recipe, pictures)
+    plan = transfer.plan_for(recipe, pictures, team)
     images.check_size(files.out, *plan.size)
-    return plan, planning.forecast(recipe, plan, *transfer.sizes(pictures))
+    return plan, planning.forecast(recipe, plan, *transfer.sizes(pictures), ranks=team.size)
 
 
 def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
@@ -219,10 +217,10 @@ def _check_apart(target: Path, inputs: Sequence[Path]) -> None:
 
 def _start_file(recipe: Recipe) -> Path | None:
     """Return the picture file to start from, if ``init`` names one."""
-    if recipe.init in _STARTS:
+    if recipe.init in schedule.STARTS:
         return None
     start = Path(recipe.init)
-    if not os.path.lexists(recipe.init) and (hint := near(recipe.init, _STARTS)):
+    if not os.path.lexists(recipe.init) and (hint := near(recipe.init, schedule.STARTS)):
         raise InputError(f"--init {recipe.init}: there is no such file{hint}")
     return start
 
@@ -274,4 +272,5 @@ def _memory_errors(size: tuple[int, int]) -> Iterator[None]:
         if not known and not re.search("allocate memory|out of memory", str(error)):
             raise
         height, width = size
-        raise RunError(f"not enough memory for {width}x{height} px; use a smaller --size") from error
+        advice = "use a smaller --memory or --size"
+        raise RunError(f"not enough memory for {width}x{height} px; {advice}") from error

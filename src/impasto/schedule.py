@@ -4,6 +4,7 @@ Sizes are (height, width), as in tensors; what a user reads or writes is WIDTHxH
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from impasto.recipe import Recipe
 
 __all__ = [
     "SMALLEST_SIDE",
+    "STARTS",
     "check_sides",
     "cover",
     "enlarge",
@@ -29,6 +31,9 @@ SMALLEST_SIDE = 16
 """The fourth pooling leaves nothing of a smaller picture."""
 
 THINNEST = 200
+
+STARTS = ("content", "noise", "style", "gray")
+"""What ``Recipe.init`` may be, if it is not a file."""
 
 _COARSEST, _NARROWEST = 256, 64
 """The long side from which `auto` begins, and the least short side of a coarse level."""
@@ -64,32 +69,48 @@ def smallest_side(recipe: Recipe) -> int:
     return max(SMALLEST_SIDE, 2 * layers.stride(used))
 
 
-def levels(recipe: Recipe, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
+def levels(
+    recipe: Recipe, height: int, width: int, styles: Sequence[tuple[int, int]] = ()
+) -> list[tuple[tuple[int, int], int]]:
     """Return (size, iterations) from coarse to fine, for a picture of (height, width) in the end.
 
     A coarse level makes large strokes cheaply; it gets somewhat more of the iterations than the next.
     Levels that would get none are left out.
 
+    Chosen here, no level makes the picture or one of the ``styles`` too thin; and a picture that begins
+    with a file of the user's keeps its detail, in a single level.
+
     Raises:
-        InputError: a level asked for is as large as the picture or larger.
+        InputError: a level asked for is too small, or larger than the picture.
 
     Example:
         >>> levels(Recipe(iterations=90), 768, 1024)
         [((192, 256), 37), ((384, 512), 29), ((768, 1024), 24)]
     """
     long_side = max(height, width)
+    least = smallest_side(recipe)
     if recipe.levels == ("auto",):
-        count = max(1, 1 + int(math.log2(long_side / _COARSEST))) if long_side > _COARSEST else 1
-        sides = [round(long_side / 2**level) for level in range(count)]
-        sides = [side for side in sides if min(fitted(height, width, side)) >= _NARROWEST] or [long_side]
-        sides.reverse()
+        count = 1 + int(math.log2(max(1, long_side / _COARSEST))) if recipe.init in STARTS else 1
+        halves = [round(long_side / 2**level) for level in reversed(range(count))]
+        sides = [
+            side
+            for side in halves[:-1]
+            if min(fitted(height, width, side)) >= max(least, _NARROWEST)
+            and all(min(fitted(*style, side)) >= least for style in styles)
+        ]
     elif len(recipe.levels) == 1 and (count := int(recipe.levels[0])) < SMALLEST_SIDE:
-        sides = [round(long_side / 2**level) for level in reversed(range(count))]
+        sides = [round(long_side / 2**level) for level in reversed(range(1, count))]
     else:
         sides = [int(side) for side in recipe.levels if side != long_side]
-        if sides and sides[-1] > long_side:
-            raise InputError(f"--levels {sides[-1]} is larger than the picture, {width}x{height} px")
-        sides.append(long_side)
+    for side in sides:
+        if side > long_side or min(fitted(height, width, side)) < least:
+            thin = f"under {least} px on its short side"
+            why = "larger than the picture" if side > long_side else thin
+            raise InputError(
+                f"--levels {' '.join(map(str, recipe.levels))}: a level of {side} px is {why}, "
+                f"{width}x{height} px in the end; use other levels, or --levels 1"
+            )
+    sides.append(long_side)
     while 0 in (shares := _shares(recipe.iterations, len(sides))) and len(sides) > 1:
         del sides[0]
     sizes = [*(fitted(height, width, side) for side in sides[:-1]), (height, width)]
@@ -139,9 +160,11 @@ def enlarge(picture: Tensor, size: tuple[int, int], content: Tensor | None = Non
     Where there is a content at that size, the picture gets back half of the detail that the smaller one
     could not hold, c - up(down(c)); a later level has too few iterations to paint it all anew.
     """
-    larger = resize(picture, size)
-    if content is None or larger is picture:
+    # On the CPU, like all resizing: not every device can.
+    larger = resize(picture.cpu(), size)
+    if content is None or tuple(picture.shape[1:]) == size:
         return larger
+    content = content.cpu()
     coarse = resize(resize(content, (picture.shape[1], picture.shape[2])), size)
     return (content - coarse).mul_(_DETAIL).add_(larger).clamp_(0, 1)
 

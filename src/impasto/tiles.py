@@ -26,7 +26,8 @@ __all__ = ["WHOLE", "Cut", "Span", "Step", "Tile", "add", "cut", "extent", "gath
 class Cut(NamedTuple):
     """How a picture is cut: the largest tile (height, width), None for a single one.
 
-    ``keep`` tiles keep what their gradient needs from the first pass over the picture to the second.
+    In every process ``keep`` tiles keep what their gradient needs from the first pass over the picture
+    to the second. ``on_disk``, the content's features wait there and not in memory.
     """
 
     tile: tuple[int, int] | None = None
@@ -90,11 +91,6 @@ class Tile:
         """Return the padding of a layer's convolution on the left, right, top and bottom."""
         down, across = self.steps[layer]
         return (*across.pads, *down.pads)
-
-    @property
-    def pixels(self) -> int:
-        """The number of pixels in the window."""
-        return self.rows.length * self.columns.length
 
 
 def extent(size: tuple[int, int], layer: str) -> tuple[int, int]:

@@ -59,7 +59,9 @@ def run(
         InputError: the recipe does not fit the pictures, or the weights cannot be used.
         RunError: the losses are not finite, even after stepping back.
     """
-    team.tell((recipe, plan))
+    done = Done(**state["done"]) if state else Done()
+    team.tell((recipe, replace(plan, levels=plan.levels[done.levels :])))
+    plan = replace(plan, device=team.place(plan.device))
     network, notes = _network(recipe, plan)
     yield Started(
         width=plan.size[1],
@@ -70,15 +72,15 @@ def run(
         notes=notes,
         levels=tuple(level.describe() for level in plan.levels),
     )
-    done = Done(**state["done"]) if state else Done()
     picture = state["best"] if state else _start(recipe, pictures, plan)
+    detailed = recipe.init == "content" and bool(pictures.styles) and recipe.alpha > 0
     for level in plan.levels[done.levels :]:
         content, styles = _placed(recipe, pictures, plan, level)
         objective = _objective(recipe, network, content, styles, level, team)
         if level is plan.levels[-1]:  # the targets have all that is needed of them
             pictures = Pictures()
         if done.levels and state is None:
-            picture = schedule.enlarge(picture, level.size, content)
+            picture = schedule.enlarge(picture, level.size, content if detailed else None)
         start = _place(picture, plan, level.size)
         del content, styles, picture
         descent = descend(level.recipe(recipe), start, objective, state)
@@ -87,6 +89,7 @@ def run(
         done, picture, state = done.after(outcome), outcome.best, None
         if level is not plan.levels[-1]:
             team.tell("next level")
+            del objective, descent  # before the next level makes its own
     yield Finished(
         reason=outcome.reason,
         iterations=done.iterations,
@@ -161,24 +164,30 @@ def _numbered(
 
     The start of a later level is the end of the one before it, and no step.
     """
+    # Whoever keeps a step keeps its pictures, but not the optimiser that its state comes from.
+    now: list[Step] = []
     while True:
         try:
             step = next(descent)
         except StopIteration as end:
+            now.clear()
             return end.value  # type: ignore[no-any-return]
+        now[:] = [step]
         if not (skip_start and step.iteration == 0):
             yield replace(
                 step,
                 level=done.levels,
                 iteration=done.iterations + step.iteration,
                 evaluations=done.evaluations + step.evaluations,
-                state=functools.partial(_state, step, done),
+                state=functools.partial(_state, now, step.iteration, done),
             )
-        del step  # it holds pictures
+        del step
 
 
-def _state(step: Step, done: Done) -> dict[str, Any]:
-    return {**step.state(), "done": done._asdict()}
+def _state(now: list[Step], iteration: int, done: Done) -> dict[str, Any]:
+    if not now or now[0].iteration != iteration:
+        raise RuntimeError("the run has moved on; call state() before asking for the next event")
+    return {**now[0].state(), "done": done._asdict()}
 
 
 def _network(recipe: Recipe, plan: Plan) -> tuple[VGG19, tuple[str, ...]]:
