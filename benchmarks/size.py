@@ -2,7 +2,7 @@
 
     python benchmarks/size.py [--tiled 4096] [--memory auto] [--peaks 1024 2048 4096] [--huge]
 
-Four parts, each of which can be left out with its `--no-` flag:
+Four parts; `--no-cost`, `--no-ranks` and an empty `--peaks` leave parts out, `--huge` is one alone:
 
 cost       One evaluation at 1024 px whole and one at `--tiled` px in the tiles that the plan chooses:
            seconds per megapixel, their ratio, and the floor, which is the work in the tiles' pixels.
