@@ -332,3 +332,10 @@ def test_memory_that_makes_no_sense_is_refused(memory: str) -> None:
 )
 def test_memory_is_read_in_powers_of_1024(text: str, expected: int) -> None:
     assert memory_bytes(text) == expected
+
+
+def test_a_single_level_needs_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    for text, levels in (("2", (2,)), ('"auto"', ("auto",)), ("[64, 128]", (64, 128))):
+        path.write_text(f"levels = {text}\n")
+        assert Recipe(**read_toml(path)).levels == levels  # type: ignore[arg-type]

@@ -39,8 +39,8 @@ class Team:
         """Bring what a tile's owner computed to rank 0; the others' ``part`` is filled or left alone."""
         owner = tile % self.size
         if owner != 0 and self.rank in (0, owner):
+            part = part.contiguous()
             with _others():
-                part = part.contiguous()
                 distributed.recv(part, owner) if self.leads else distributed.send(part, 0)
         return part
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from impasto.catalog import PRESETS
@@ -93,6 +93,11 @@ class Recipe:
     """The most memory that the run may hold, e.g. 4GiB; auto is most of what is free."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Of the features; auto is bfloat16 where the machine has instructions for it, else fast float32."""
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _several(cls, levels: Any) -> Any:  # noqa: ANN401
+        return levels if isinstance(levels, list | tuple) else (levels,)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -89,9 +89,10 @@ def carry_out(
         if last is None:
             raise
         images.write(schedule.resize(last.best.cpu(), plan.size), files.out)
-        interruption.args = (
-            f"interrupted at iteration {last.iteration}; wrote the best picture to {files.out}",
-        )
+        said = f"interrupted at iteration {last.iteration}; wrote the best picture to {files.out}"
+        if team.size > 1:
+            said += " (torchrun interrupts all processes when one of them has ended)"
+        interruption.args = (said,)
         raise
     assert isinstance(event, Finished)
     # A finished run is not lost to a signal: it waits until the picture is written.
