@@ -120,7 +120,7 @@ def cut(
 
     Example:
         >>> [tile.rows for tile in cut((300, 64), ["block5_conv1"], tile=(160, 64))]
-        [Span(start=0, stop=230), Span(start=74, stop=300)]
+        [Span(start=0, stop=214), Span(start=74, stop=300)]
     """
     sides = _sides(size, tuple(layers), tile, padding, extra or {})
     return [
