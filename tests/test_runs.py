@@ -192,6 +192,25 @@ def test_every_start_is_the_picture_that_it_names(
         assert (saved.double().mean(dim=(0, 1)) - spread).abs().max() < 8
 
 
+def test_an_interruption_on_a_coarse_level_leaves_a_picture_of_the_size_asked_for(
+    files: runs.Files,
+) -> None:
+    recipe = dataclasses.replace(RECIPE, size=64, levels=(32,), iterations=6)
+    seen: list[Step] = []
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Step):
+            seen.append(event)
+            if event.iteration == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="interrupted at iteration 2; wrote the best picture"):
+        runs.carry_out(recipe, files, [stop])
+    assert seen[-1].level == 0
+    assert tuple(seen[-1].picture.shape) == (3, 26, 32)
+    assert images.read(files.out).shape == (3, 51, 64)
+
+
 # --- what may fail beside the picture -----------------------------------------------------------
 
 

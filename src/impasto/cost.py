@@ -21,7 +21,7 @@ __all__ = ["Costs", "Windows"]
 
 Size = tuple[int, int]
 
-_BASE = 330 << 20
+_BASE = 400 << 20
 """Bytes of a process before the first picture: Python, torch, and what they load."""
 
 _SAMPLES = (256, 768)
