@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from impasto import images
+from impasto import images, schedule
 from impasto.errors import InputError
 
 RED, SHADE = (200, 40, 90), 120
@@ -243,3 +243,31 @@ def test_a_failed_write_leaves_the_old_picture(
         images.write(1 - structured(), path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == old
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "I;16"])
+def test_a_picture_shrunk_while_it_is_read_is_the_shrunk_picture(
+    tmp_path: Path, mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_STRIP", 90 * 7)  # strips of seven rows
+    noise = numpy.random.default_rng(0).integers(0, 256, (50, 90, 4), dtype=numpy.uint8)
+    image = Image.fromarray(noise)
+    if mode == "I;16":
+        image = Image.fromarray(noise[:, :, 0].astype(numpy.uint16) * 257)
+    image = image if mode == "I;16" else image.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "p.png", exif=exif)
+    whole = images.read(tmp_path / "p.png")
+    shrunk = images.read(tmp_path / "p.png", longest=33)
+    assert shrunk.is_contiguous()
+    torch.testing.assert_close(shrunk, schedule.fit(whole, 33), atol=2e-6, rtol=0)
+    assert torch.equal(images.read(tmp_path / "p.png", longest=90), whole)
+
+
+def test_a_picture_that_memory_cannot_decode_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (400, 300)).save(tmp_path / "p.png")
+    images.read(tmp_path / "p.png", memory=1 << 20)
+    with pytest.raises(InputError, match=r"400x300 pixels, which take .* to read: more than --memory"):
+        images.read(tmp_path / "p.png", memory=1 << 19)

@@ -1,11 +1,14 @@
 """Memory is counted right, and the optimisers hold no more pictures than the plan reckons with."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from impasto import memory
+from impasto import cost, memory
 from impasto.events import Losses
 from impasto.memory import Count
 from impasto.objective import Evaluation
@@ -89,3 +92,43 @@ def test_a_container_limits_what_is_free(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert memory.free(torch.device("cpu")) == 384 << 20
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free(torch.device("cpu")) > 0
+
+
+def test_a_process_keeps_to_its_budget(picture_file: Callable[..., Path], tmp_path: Path) -> None:
+    photo, painting = (picture_file(name, 64, 64) for name in ("photo.png", "painting.png"))
+    budget = cost.BASE + (290 << 20)
+    words = ["transfer", str(photo), str(painting), "-o", str(tmp_path / "out.png"), "--size", "256"]
+    words += ["--levels", "1", "--iterations", "1", "--memory", f"{budget >> 10}K"]
+    program = (
+        "import sys; from impasto.__main__ import main; code = main(sys.argv[1:]);"
+        "from impasto import memory; print(memory.used()); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tiles up to" in done.stderr, "a whole picture does not fit"
+    assert 0.8 * budget < int(done.stdout) < 1.05 * budget
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told")
+def test_what_is_kept_can_be_given_back() -> None:
+    program = """
+import torch
+from pathlib import Path
+from impasto import memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+def grown(ample):
+    memory.keep(ample)
+    before = resident()
+    tensors = [torch.ones(1 << 20) for _ in range(32)]
+    last = torch.ones(1 << 18)
+    del tensors
+    return resident() - before
+print(grown(ample=False), grown(ample=True))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    thrifty, ample = map(int, done.stdout.split())
+    assert thrifty < 16 << 20
+    assert ample > 100 << 20

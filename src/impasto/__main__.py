@@ -52,6 +52,8 @@ def _dispatch(words: list[str]) -> int:
     # NNPACK's threads take turns with OpenMP's, which by default spin for a while when they are idle.
     # Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Large tensors in large pages: less to clear and to look up.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from impasto.cli import run
 
     return run(words[0], words[1:])

@@ -17,12 +17,12 @@ from impasto.recipe import Recipe
 from impasto.tiles import Cut
 from impasto.vgg import VGG19
 
-__all__ = ["Costs", "Windows"]
+__all__ = ["BASE", "Costs", "Windows"]
 
 Size = tuple[int, int]
 
-_BASE = 400 << 20
-"""Bytes of a process before the first picture: Python, torch, and what they load."""
+BASE = (330 if torch.version.cuda is None else 690) << 20
+"""Bytes of a process before the first picture: Python, torch (built for CUDA, more), what they load."""
 
 _SAMPLES = (256, 768)
 """Sides of the windows that are counted; others lie on the line through them."""
@@ -100,7 +100,7 @@ class Costs:
 
     def fixed(self, windows: Windows) -> int:
         """Return the bytes of a process that computes such windows, but for the windows' tensors."""
-        return _BASE + self.network.bytes + self.network.workspace(*windows.largest)
+        return BASE + self.network.bytes + self.network.workspace(*windows.largest)
 
     def memory(
         self,

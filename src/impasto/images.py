@@ -5,18 +5,20 @@ functions here are the only ones that read a user's picture or write one.
 """
 
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 from torch import Tensor
 
 from impasto.errors import InputError
 from impasto.files import atomic_write
-from impasto.schedule import check_sides
+from impasto.memory import spoken
+from impasto.schedule import check_sides, fitted, shrink
 
 __all__ = ["READABLE", "WRITABLE", "check_size", "check_suffix", "read", "to_8_bit", "write"]
 
@@ -41,16 +43,36 @@ MOST_PIXELS = 150_000_000
 _STRIP = 1 << 20
 """Pixels that are converted at a time."""
 
+_DECODED = 6
+"""Bytes that Pillow holds for a pixel: four, and more while it decodes."""
 
-def read(path: Path | str) -> Tensor:
+_TURNS: dict[int, Callable[[Tensor], Tensor]] = {
+    2: lambda x: x.flip(2),
+    3: lambda x: x.flip(1, 2),
+    4: lambda x: x.flip(1),
+    5: lambda x: x.transpose(1, 2),
+    6: lambda x: x.transpose(1, 2).flip(2),
+    7: lambda x: x.transpose(1, 2).flip(1, 2),
+    8: lambda x: x.transpose(1, 2).flip(1),
+}
+"""What turns ``[3, H, W]`` upright, by EXIF orientation."""
+
+
+def read(
+    path: Path | str, longest: int | None = None, smallest: int = 1, memory: int | None = None
+) -> Tensor:
     """Return a picture file as ``[3, H, W]`` float32 in 0..1, turned as its EXIF orientation says.
 
     Of a file with several frames the first is read. Transparent parts are laid over white; 16-bit
     greys keep their depth, other pictures are read at 8 bits. Colour profiles are not applied: the
     numbers are taken for sRGB.
 
+    A picture with a side over ``longest`` is shrunk on the way, so that it is never in memory as
+    floats.
+
     Raises:
-        InputError: no such file, not a picture, damaged, or of a size that cannot be used.
+        InputError: no such file, not a picture, damaged, a side under ``smallest`` or otherwise of a
+            size that cannot be used, or decoding would take more than ``memory`` bytes.
     """
     path = Path(path)
     try:
@@ -63,9 +85,10 @@ def read(path: Path | str) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata does not concern the pixels
             with Image.open(path, formats=READABLE) as image:
-                _check(image, path)
+                _check(image, path, smallest, memory)
                 image.load()
-                array = _to_rgb(ImageOps.exif_transpose(image))
+                picture = _tensor(image, longest)
+                turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except InputError:
         raise
     except DecompressionBombError:  # Pillow's own limit stands before ours
@@ -79,17 +102,45 @@ def read(path: Path | str) -> Tensor:
             raise InputError(f"{path} cannot be read: {error.strerror}") from None
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read, it seems damaged: {what}") from None
-    picture = torch.from_numpy(array).permute(2, 0, 1).contiguous()
-    return picture.float().div_(255) if picture.dtype == torch.uint8 else picture
+    return turn(picture).contiguous() if turn else picture
 
 
-def _check(image: Image.Image, path: Path) -> None:
+def _check(image: Image.Image, path: Path, smallest: int, memory: int | None) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise InputError(
             f"{path} has {width}x{height} pixels, over {MOST_PIXELS // 10**6} megapixels; shrink it"
         )
-    check_sides(height, width, str(path), smallest=1)
+    check_sides(height, width, str(path), smallest)
+    needed = _DECODED * width * height
+    if memory is not None and needed > memory:
+        raise InputError(
+            f"{path} has {width}x{height} pixels, which take {spoken(needed)} to read: "
+            "more than --memory leaves; shrink it, or allow more"
+        )
+
+
+def _tensor(image: Image.Image, longest: int | None) -> Tensor:
+    """Return the pixels as ``[3, H, W]``, shrunk if a side is over ``longest``."""
+    width, height = image.size
+    if longest and longest < max(width, height):
+        return shrink(_strips(image), height, fitted(height, width, longest))
+    picture = torch.empty(3, height, width)
+    top = 0
+    for strip in _strips(image):
+        picture[:, top : top + strip.shape[1]] = strip
+        top += strip.shape[1]
+    return picture
+
+
+def _strips(image: Image.Image) -> Iterator[Tensor]:
+    """Yield the pixels from top to bottom, some rows at a time, as ``[3, rows, W]`` in 0..1."""
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        array = _to_rgb(image.crop((0, top, width, min(height, top + rows))))
+        strip = torch.from_numpy(array).permute(2, 0, 1)
+        yield strip.float().div_(255) if strip.dtype == torch.uint8 else strip
 
 
 def _to_rgb(image: Image.Image) -> "npt.NDArray[numpy.float32 | numpy.uint8]":

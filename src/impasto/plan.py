@@ -77,7 +77,8 @@ class Level:
 class Plan:
     """The levels from coarse to fine, and where, in which precision and how they are computed.
 
-    ``budget`` are the bytes that all processes of the run may hold together.
+    ``budget`` are the bytes that all processes of the run may hold together; they are ``ample`` where
+    nothing had to be counted.
     """
 
     levels: tuple[Level, ...]
@@ -85,6 +86,7 @@ class Plan:
     precision: torch.dtype
     by_winograd: bool
     budget: int = 0
+    ample: bool = True
 
     @property
     def size(self) -> Size:
@@ -120,14 +122,16 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     inputs = _inputs(recipe, size, content, found)
     smallest = schedule.smallest_side(recipe)
     levels: list[Level] = []
+    ample = True
     for stage, iterations in reversed(schedule.levels(recipe, *size, found)):
         schedule.check_sides(*stage, "the picture", smallest)
         for style in _at(stage, found):
             schedule.check_sides(*style, "a style", smallest)
         level = Level(stage, iterations, recipe.optimizer, recipe.history)
         room = _Room(budget, costs, inputs, found, last=not levels, ranks=ranks)
+        ample = ample and room.is_ample(level)
         levels.append(_within(room, level))
-    return Plan(tuple(reversed(levels)), device, precision, by_winograd, budget)
+    return Plan(tuple(reversed(levels)), device, precision, by_winograd, budget, ample)
 
 
 def _at(size: Size, styles: Sequence[Size]) -> list[Size]:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from impasto import images, schedule, transfer
+from impasto import cost, images, memory, schedule, transfer
 from impasto import plan as planning
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
 from impasto.events import Event, Finished, Losses, Step
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
-from impasto.recipe import Recipe
+from impasto.recipe import Recipe, memory_bytes
 from impasto.transfer import Pictures
 from impasto.watch import Watcher, existing_snapshots
 
@@ -74,6 +74,7 @@ def carry_out(
     check(files, start)
     pictures = _read(recipe, files, start)
     plan = transfer.plan_for(recipe, pictures, team)
+    memory.keep(plan.ample)
     images.check_size(files.out, *plan.size)
     last: Step | None = None
     failures: list[str] = []
@@ -120,6 +121,7 @@ def assist(team: Team) -> None:
     """Do the part of a rank other than 0, until rank 0 has done its run or has ended."""
     for number in (signal.SIGINT, signal.SIGTERM):  # rank 0 hears them too, and decides
         signal.signal(number, signal.SIG_IGN)
+    memory.keep(ample=False)
     transfer.follow(team)
 
 
@@ -133,6 +135,7 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
     check(files, start)
     pictures = _read(recipe, files, start)
     plan = transfer.plan_for(recipe, pictures, team)
+    memory.keep(plan.ample)
     images.check_size(files.out, *plan.size)
     return plan, planning.forecast(recipe, plan, *transfer.sizes(pictures), ranks=team.size)
 
@@ -140,12 +143,10 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
 def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
     """Return the pictures of a run, none larger than the run has use for."""
     recipe.weight_of_styles(len(files.styles))
+    allowed = None if recipe.memory == "auto" else memory_bytes(recipe.memory) - cost.BASE
 
     def read(path: Path) -> Tensor:
-        picture = images.read(path)
-        schedule.check_sides(picture.shape[1], picture.shape[2], str(path))
-        largest = max(recipe.sides)
-        return schedule.fit(picture, largest) if max(picture.shape[1:]) > largest else picture
+        return images.read(path, max(recipe.sides), schedule.SMALLEST_SIDE, allowed)
 
     return Pictures(
         content=read(files.content) if files.content else None,

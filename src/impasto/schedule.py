@@ -4,9 +4,10 @@ Sizes are (height, width), as in tensors; what a user reads or writes is WIDTHxH
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,6 +25,7 @@ __all__ = [
     "fitted",
     "levels",
     "resize",
+    "shrink",
     "smallest_side",
 ]
 
@@ -148,10 +150,34 @@ def resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if tuple(picture.shape[1:]) == size:
         return picture
-    enlarged = functional.interpolate(
+    return _bicubic(picture, size).clamp(0, 1)
+
+
+def shrink(strips: Iterable[Tensor], height: int, size: tuple[int, int]) -> Tensor:
+    """Return what `resize` makes of a picture that comes in strips ``[3, rows, W]``, top to bottom.
+
+    ``height`` is that of all strips together. Rows are independent of each other until the columns are
+    shrunk, so that the picture itself is never held.
+
+    Example:
+        >>> picture = torch.rand(3, 100, 80)
+        >>> whole = resize(picture, (50, 40))
+        >>> torch.equal(shrink(picture.split(32, dim=1), 100, (50, 40)), whole)
+        True
+    """
+    narrow, top = torch.empty(3, height, size[1]), 0
+    for strip in strips:
+        rows = strip.shape[1]
+        narrow[:, top : top + rows] = _bicubic(strip, (rows, size[1]))
+        top += rows
+    return _bicubic(narrow, size).clamp_(0, 1)
+
+
+def _bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    found = functional.interpolate(
         picture[None], size=size, mode="bicubic", antialias=True, align_corners=False
     )
-    return enlarged[0].clamp(0, 1)
+    return found[0]
 
 
 def enlarge(picture: Tensor, size: tuple[int, int], content: Tensor | None = None) -> Tensor:
