@@ -66,7 +66,7 @@ def evaluation(size: int, way: Plan) -> tuple[Callable[[], torch.Tensor], int]:
     """Return one evaluation of the default recipe, ready to run, and its operations."""
     recipe = Recipe()
     parameters, device = weights.load(recipe.weights), way.device
-    network = VGG19(parameters, recipe.pooling, recipe.padding, way.precision, device, way.by_winograd)
+    network = VGG19.of(recipe, parameters, way.precision, device, way.by_winograd)
     generator = torch.Generator().manual_seed(0)
     height, width = size * 3 // 4, size
     content, style, picture = torch.rand(3, 3, height, width, generator=generator).to(device)

@@ -59,15 +59,7 @@ def planned(side: int, budget: str, ranks: int = 1) -> tuple[Recipe, Plan]:
 
 def evaluate(recipe: Recipe, made: Plan, cut: Cut, team: Team = ALONE) -> tuple[float, Tensor]:
     """Return the seconds of one evaluation at a plan's size, and its gradient."""
-    network = VGG19(
-        weights.load(),
-        recipe.pooling,
-        recipe.padding,
-        made.precision,
-        made.device,
-        made.by_winograd,
-        "block5_conv1",
-    )
+    network = VGG19.of(recipe, weights.load(), made.precision, made.device, made.by_winograd)
     content, style = pictures(made.size[0])
     objective = Objective(recipe, network, content, [style], cut, team)
     if not team.leads:

@@ -65,11 +65,7 @@ class Costs:
         return self._network(weights.imagined("meta"), "meta")
 
     def _network(self, parameters: weights.Weights, device: torch.device | str) -> VGG19:
-        recipe = self.recipe
-        last = layers.deepest((*recipe.content_layers, *recipe.style_layers))
-        return VGG19(
-            parameters, recipe.pooling, recipe.padding, self.precision, device, self.by_winograd, last
-        )
+        return VGG19.of(self.recipe, parameters, self.precision, device, self.by_winograd)
 
     @functools.cached_property
     def _counted(self) -> tuple[Needs, Needs]:

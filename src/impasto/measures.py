@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from impasto import devices, plan, schedule, weights
 from impasto.errors import InputError
 from impasto.events import Losses
-from impasto.layers import deepest
 from impasto.objective import Objective
 from impasto.recipe import Recipe
 from impasto.tiles import Cut
@@ -35,14 +33,7 @@ def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Ten
     recipe.layers_in_use(content is not None, bool(styles))  # refuses where nothing would be compared
     device = devices.choose_device(recipe.device)
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
-    network = VGG19(
-        parameters,
-        recipe.pooling,
-        recipe.padding,
-        torch.float32,
-        device,
-        last=deepest((*recipe.content_layers, *recipe.style_layers)),
-    )
+    network = VGG19.of(recipe, parameters, device=device)
     if content is not None:
         aspect = content.shape[2] / content.shape[1]
         near = abs(width / height / aspect - 1) <= _ASPECT_TOLERANCE

@@ -125,7 +125,7 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     ample = True
     for stage, iterations in reversed(schedule.levels(recipe, *size, found)):
         schedule.check_sides(*stage, "the picture", smallest)
-        for style in _at(stage, found):
+        for style in schedule.styles_at(stage, found):
             schedule.check_sides(*style, "a style", smallest)
         level = Level(stage, iterations, recipe.optimizer, recipe.history)
         room = _Room(budget, costs, inputs, found, last=not levels, ranks=ranks)
@@ -134,15 +134,13 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     return Plan(tuple(reversed(levels)), device, precision, by_winograd, budget, ample)
 
 
-def _at(size: Size, styles: Sequence[Size]) -> list[Size]:
-    """Return the sizes of the styles on a level: its long side, their own aspects."""
-    return [schedule.fitted(*style, max(size)) for style in styles]
-
-
 def _inputs(recipe: Recipe, size: Size, content: Size | None, styles: Sequence[Size]) -> list[Size]:
     """Return the sizes of the pictures that are kept: none is larger than the finished one."""
     pictures = [size] if content else []
-    pictures += [min(style, fitted) for style, fitted in zip(styles, _at(size, styles), strict=True)]
+    pictures += [
+        min(style, fitted)
+        for style, fitted in zip(styles, schedule.styles_at(size, styles), strict=True)
+    ]
     return pictures if recipe.init in schedule.STARTS else [*pictures, size]
 
 
@@ -171,7 +169,9 @@ def forecast(
         most = max(most, room.needed(level, level.cut))
         windows = costs.windows(level.size, level.cut)
         pace = costs.pace(windows.largest, plan.device)
-        seconds += costs.seconds(level.size, level.iterations, level.cut, _at(level.size, found), pace)
+        seconds += costs.seconds(
+            level.size, level.iterations, level.cut, schedule.styles_at(level.size, found), pace
+        )
         if level is last:  # the saved picture is read and measured
             seconds += pace[0] * windows.pixels
     return Forecast(most, seconds)
@@ -204,12 +204,12 @@ class _Room(NamedTuple):
 
     def needed(self, level: Level, cut: Cut) -> int:
         """Return the most bytes that the level takes, cut like this."""
-        styles = _at(level.size, self.styles)
+        styles = schedule.styles_at(level.size, self.styles)
         return self.costs.memory(level.size, level.held, cut, self.inputs, styles, self.last, self.ranks)
 
     def is_ample(self, level: Level) -> bool:
         """Say whether there is so much that nothing has to be counted."""
-        sizes = [level.size, *self.inputs, *_at(level.size, self.styles)]
+        sizes = [level.size, *self.inputs, *schedule.styles_at(level.size, self.styles)]
         area = max(height * width for height, width in sizes)
         return self.ranks == 1 and self.budget > (1 << 30) + area * (_PLENTY + 24 * level.held)
 

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from impasto.catalog import PRESETS
 from impasto.errors import InputError, near
-from impasto.layers import REPORT_CONTENT, REPORT_STYLE, canonical
+from impasto.layers import REPORT_CONTENT, REPORT_STYLE, canonical, deepest
 
 __all__ = ["Recipe", "memory_bytes", "read_toml"]
 
@@ -177,6 +177,11 @@ class Recipe:
                 "a painting only with --beta over 0"
             )
         return found
+
+    @property
+    def deepest_layer(self) -> str:
+        """The last layer that the network is needed for."""
+        return deepest((*self.content_layers, *self.style_layers))
 
     @property
     def weight_of_layer(self) -> dict[str, float]:

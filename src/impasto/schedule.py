@@ -27,6 +27,7 @@ __all__ = [
     "resize",
     "shrink",
     "smallest_side",
+    "styles_at",
 ]
 
 SMALLEST_SIDE = 16
@@ -58,6 +59,11 @@ def fitted(height: int, width: int, long_side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def styles_at(size: tuple[int, int], styles: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the sizes of the styles of a picture of ``size``: its long side, their own aspects."""
+    return [fitted(*style, max(size)) for style in styles]
+
+
 def smallest_side(recipe: Recipe) -> int:
     """Return the least side of a picture: reflection needs two cells of the deepest layer to mirror.
 
@@ -67,8 +73,7 @@ def smallest_side(recipe: Recipe) -> int:
     """
     if recipe.padding != "reflect":
         return SMALLEST_SIDE
-    used = layers.deepest((*recipe.content_layers, *recipe.style_layers))
-    return max(SMALLEST_SIDE, 2 * layers.stride(used))
+    return max(SMALLEST_SIDE, 2 * layers.stride(recipe.deepest_layer))
 
 
 def levels(

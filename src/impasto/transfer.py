@@ -16,7 +16,6 @@ from impasto import plan as planning
 from impasto import schedule, weights
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
-from impasto.layers import deepest
 from impasto.objective import Objective
 from impasto.optimize import Outcome, descend
 from impasto.parallel import ALONE, Team
@@ -75,7 +74,7 @@ def run(
     picture = state["best"] if state else _start(recipe, pictures, plan)
     detailed = recipe.init == "content" and bool(pictures.styles) and recipe.alpha > 0
     for level in plan.levels[done.levels :]:
-        content, styles = _placed(recipe, pictures, plan, level)
+        content, styles = _placed(pictures, plan, level)
         objective = _objective(recipe, network, content, styles, level, team)
         if level is plan.levels[-1]:  # the targets have all that is needed of them
             pictures = Pictures()
@@ -193,15 +192,7 @@ def _state(now: list[Step], iteration: int, done: Done) -> dict[str, Any]:
 def _network(recipe: Recipe, plan: Plan) -> tuple[VGG19, tuple[str, ...]]:
     """Return the network as deep as it is needed, and what there is to say about its weights."""
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
-    network = VGG19(
-        parameters,
-        recipe.pooling,
-        recipe.padding,
-        plan.precision,
-        plan.device,
-        plan.by_winograd,
-        last=deepest((*recipe.content_layers, *recipe.style_layers)),
-    )
+    network = VGG19.of(recipe, parameters, plan.precision, plan.device, plan.by_winograd)
     return network, parameters.notes
 
 
@@ -221,17 +212,11 @@ def _objective(
     return Objective(recipe, network, content, found, level.cut, team)
 
 
-def _placed(
-    recipe: Recipe, pictures: Pictures, plan: Plan, level: Level
-) -> tuple[Tensor | None, list[Tensor]]:
-    """Return content and styles at a level's size; a style has its long side and its own aspect."""
+def _placed(pictures: Pictures, plan: Plan, level: Level) -> tuple[Tensor | None, list[Tensor]]:
+    """Return content and styles at a level's size."""
     content = None if pictures.content is None else _place(pictures.content, plan, level.size)
-    styles = []
-    for style in pictures.styles:
-        size = schedule.fitted(style.shape[1], style.shape[2], max(level.size))
-        schedule.check_sides(*size, "a style", schedule.smallest_side(recipe))
-        styles.append(_place(style, plan, size))
-    return content, styles
+    at = schedule.styles_at(level.size, [(style.shape[1], style.shape[2]) for style in pictures.styles])
+    return content, [_place(style, plan, size) for style, size in zip(pictures.styles, at, strict=True)]
 
 
 def _place(image: Tensor, plan: Plan, size: tuple[int, int]) -> Tensor:

@@ -5,7 +5,7 @@ ReLU. Preprocessing belongs to the weights and happens in here, so that nobody c
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from impasto import tiles, winograd
 from impasto.layers import LAYERS, deepest, stride
+from impasto.recipe import Recipe
 from impasto.tiles import Tile
 from impasto.weights import Weights
 
@@ -146,6 +147,19 @@ class VGG19(nn.Module):
         if self.by_winograd and winograd.pays(kernel.shape[0], height, width):
             return winograd.convolve(x, kernel, bias, self.get_buffer(f"{name}_turned"), 0)
         return functional.conv2d(x, kernel, bias)
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        weights: Weights,
+        precision: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        by_winograd: bool = False,
+    ) -> Self:
+        """Return the network that a recipe asks for, no deeper than it looks."""
+        pooling, padding, last = recipe.pooling, recipe.padding, recipe.deepest_layer
+        return cls(weights, pooling, padding, precision, device, by_winograd, last)
 
     @property
     def bytes(self) -> int:
