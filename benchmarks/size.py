@@ -31,7 +31,7 @@ from torch import Tensor
 from common import machine, table
 from impasto import images, memory, parallel, plan, samples, schedule, weights
 from impasto.cost import Costs
-from impasto.objective import Objective
+from impasto.objective import Objective, looks
 from impasto.parallel import ALONE, Team
 from impasto.plan import Plan
 from impasto.recipe import Recipe
@@ -77,7 +77,7 @@ def cost(side: int, budget: str) -> None:
     recipe, whole = planned(1024, "64GiB")
     _, tiled = planned(side, budget)
     cut = tiled.levels[0].cut
-    costs = Costs(recipe, tiled.precision, tiled.by_winograd, recipe.content_layers, recipe.style_layers)
+    costs = Costs(recipe, tiled.precision, tiled.by_winograd, looks(recipe, content=True, style=True))
     windows = costs.windows(tiled.size, cut)
     look, gradient = costs.pace(windows.largest, tiled.device)
     evaluate(recipe, whole, Cut())
@@ -152,11 +152,16 @@ def peaks(sides: list[int]) -> None:
     print(table(["px", "memory forecast", "held", "seconds forecast", "took"], rows), flush=True)
 
 
-def huge(side: int = 10_000) -> None:
+def huge(side: int = 10_000, budget: int = 8 << 30) -> None:
     """Print the memory and the seconds of one evaluation of a picture of 100 megapixels."""
-    recipe, made = planned(side, "8GiB")
-    cut = made.levels[0].cut._replace(on_disk=True)
+    recipe, made = planned(side, "64GiB")
+    costs = Costs(recipe, made.precision, made.by_winograd, looks(recipe, content=True, style=True))
+    # No optimiser, but the picture and its gradient; content and style are kept.
+    size = (side, side)
+    cuts = (Cut((tile, tile), 1, on_disk=True) for tile in range(4096, 0, -256))
+    cut = next(cut for cut in cuts if costs.memory(size, 4, cut, [], [size], last=True) <= budget)
     print(replace(made.levels[0], cut=cut).describe(), flush=True)
+    memory.keep(ample=False)
     seconds, _ = evaluate(recipe, made, cut)
     print(json.dumps({"px": side, "seconds": round(seconds), "held": memory.spoken(memory.used())}))
 

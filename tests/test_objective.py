@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 import reference
-from impasto import losses
+from impasto import catalog, losses
 from impasto.errors import InputError
 from impasto.events import Losses
+from impasto.losses import STYLE_LOSSES
 from impasto.objective import Objective
 from impasto.recipe import Recipe
-from impasto.summaries import gram
+from impasto.summaries import MEAN, gram
 from impasto.vgg import PADDINGS, POOLINGS, VGG19
 from impasto.weights import Weights
 
@@ -154,6 +155,59 @@ def test_at_the_target_every_loss_is_zero_and_nowhere_negative(aim: Aim, weighti
         assert min(numbers(objective.losses(random_picture(seed=seed + 10)))) > 0
 
 
+@pytest.mark.parametrize("name", STYLE_LOSSES)
+@every_weighting
+def test_every_style_loss_has_the_gradient_that_finite_differences_see(
+    aim: Aim, weighting: str, name: str
+) -> None:
+    objective = aim(
+        styles=(STYLE, OTHER), weighting=weighting, style_loss=(name,), content_loss="self-similarity"
+    )
+    found = objective(PICTURE)
+    generator = torch.Generator().manual_seed(7)
+    direction = torch.randn(PICTURE.shape, generator=generator, dtype=torch.float64)
+    step = 1e-6
+    ahead, behind = (objective.losses(PICTURE + s * direction).total for s in (step, -step))
+    slope = (found.gradient * direction).sum().item()
+    # Sorted lists and nearest neighbours have kinks, and a step may cross some.
+    assert abs((ahead - behind) / (2 * step) - slope) < 1e-3 * found.gradient.norm().item()
+
+
+@pytest.mark.parametrize("name", STYLE_LOSSES)
+def test_every_style_loss_bears_flat_pictures(aim: Aim, tiny_weights: Weights, name: str) -> None:
+    middle = replace(tiny_weights.preprocessing, mean=(127.5, 127.5, 127.5))
+    none = {key: torch.zeros_like(bias) for key, bias in tiny_weights.biases.items()}
+    flat = torch.full((3, 33, 37), 0.5, dtype=torch.float64)
+    for weights in (tiny_weights, replace(tiny_weights, preprocessing=middle, biases=none)):
+        objective = aim(content=flat, styles=(flat[:, :, :32],), weights=weights, style_loss=(name,))
+        for picture in (flat, PICTURE):
+            found = objective(picture)
+            assert torch.tensor([found.losses.total, *numbers(found.losses)]).isfinite().all()
+            assert found.gradient.isfinite().all()
+
+
+def test_style_losses_are_weighed_and_added(aim: Aim) -> None:
+    names = ("gram", "sliced", "bn")
+    alone = [aim(style_loss=(name,)).losses(PICTURE).style for name in names]
+    mixed = aim(style_loss=names, style_loss_weights=(2, 0.5, 0)).losses(PICTURE)
+    assert mixed.style == pytest.approx(2 * alone[0] + 0.5 * alone[1], rel=1e-10)
+    equal = aim(style_loss=names).losses(PICTURE)
+    assert equal.style == pytest.approx(sum(alone) / 3, rel=1e-10)
+
+
+def test_content_may_be_compared_by_self_similarity_or_not_at_all(aim: Aim) -> None:
+    alike = aim(content_loss="self-similarity", content_layers=("conv4_2", "conv3_1"))
+    found = alike.losses(PICTURE)
+    assert list(found.content_layers) == ["block4_conv2", "block3_conv1"]
+    assert found.content == pytest.approx(sum(found.content_layers.values()) / 2)
+    assert alike.losses(CONTENT).content < 1e-9 < found.content
+    without = aim(content_loss="none").losses(PICTURE)
+    assert (without.content, without.content_layers) == (0, {})
+    assert without.style == aim().losses(PICTURE).style
+    with pytest.raises(InputError, match="nothing to compare with"):
+        aim(content_loss="none", styles=())
+
+
 @every_weighting
 def test_several_content_layers_are_averaged(aim: Aim, weighting: str) -> None:
     layers = ("block2_conv1", "block3_conv3", "block5_conv2")
@@ -217,9 +271,12 @@ def test_the_losses_alone_are_those_of_the_evaluation(aim: Aim) -> None:
 # --- balanced numbers are free of scale ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize(
+    ("pooling", "style_loss"),
+    [*((pooling, "gram") for pooling in POOLINGS), *(("average", name) for name in STYLE_LOSSES)],
+)
 def test_balanced_numbers_do_not_change_when_features_are_scaled(
-    aim: Aim, tiny_weights: Weights, pooling: str
+    aim: Aim, tiny_weights: Weights, pooling: str, style_loss: str
 ) -> None:
     kernels, biases, scale = {}, {}, 1.0
     for index, (name, kernel) in enumerate(tiny_weights.kernels.items()):
@@ -227,11 +284,13 @@ def test_balanced_numbers_do_not_change_when_features_are_scaled(
         scale *= factor  # of this layer's features: those before it and its own
         kernels[name], biases[name] = factor * kernel, scale * tiny_weights.biases[name]
     scaled = replace(tiny_weights, kernels=kernels, biases=biases)
-    fields: dict[str, Any] = {"pooling": pooling, "tv": 0.1}
+    fields: dict[str, Any] = {"pooling": pooling, "tv": 0.1, "style_loss": (style_loss,)}
     plain = aim(**fields)(PICTURE)
     found = aim(weights=scaled, **fields)(PICTURE)
     assert numbers(found.losses) == pytest.approx(numbers(plain.losses), rel=1e-6)
     torch.testing.assert_close(found.gradient, plain.gradient, rtol=1e-5, atol=1e-9)
+    if STYLE_LOSSES[style_loss].degree == 0:
+        return  # blind to scale by themselves
     unlike = aim(weights=scaled, weighting="report", **fields).losses(PICTURE)
     assert unlike.style != pytest.approx(
         aim(weighting="report", **fields).losses(PICTURE).style, rel=0.1
@@ -361,3 +420,15 @@ def test_the_same_picture_gives_the_same_bytes(aim: Aim) -> None:
         one, other = objective(PICTURE.float()), objective(PICTURE.float())
         assert one.losses == other.losses
         assert torch.equal(one.gradient, other.gradient)
+
+
+def test_a_loss_is_added_by_a_function_and_a_row(aim: Aim, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loudest_loss(mean: Tensor, target: Tensor) -> Tensor:
+        return (mean - target).square().max()
+
+    row = losses.SummaryLoss(MEAN, losses.each(loudest_loss))
+    monkeypatch.setitem(losses.STYLE_LOSSES, "loudest", row)
+    monkeypatch.setitem(catalog.STYLE_LOSSES, "loudest", "the channel that differs most")
+    objective = aim(style_loss=("loudest", "gram"))
+    assert objective.losses(PICTURE).style > 0
+    assert aim(styles=(CONTENT,), style_loss=("loudest",)).losses(CONTENT).style == 0

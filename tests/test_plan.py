@@ -7,6 +7,7 @@ import pytest
 from impasto import plan, schedule
 from impasto.cost import Costs
 from impasto.errors import InputError
+from impasto.objective import looks
 from impasto.plan import Plan
 from impasto.recipe import Recipe
 
@@ -17,7 +18,7 @@ def make(side: int, memory: str, **fields: object) -> tuple[Plan, int]:
     """Return the plan for a square picture and style, and the bytes that it is expected to take."""
     recipe = Recipe(size=side, memory=memory, precision="float32", device="cpu", **fields)  # type: ignore[arg-type]
     made = plan.make(recipe, (side, side), (side, side))
-    costs = Costs(recipe, made.precision, made.by_winograd, recipe.content_layers, recipe.style_layers)
+    costs = Costs(recipe, made.precision, made.by_winograd, looks(recipe, content=True, style=True))
     return made, max(
         costs.memory(
             level.size,

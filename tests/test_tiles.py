@@ -12,6 +12,7 @@ from torch.nn import functional
 from impasto import tiles
 from impasto.errors import InputError
 from impasto.layers import LAYERS, deepest, stride
+from impasto.losses import STYLE_LOSSES
 from impasto.objective import Evaluation, Objective
 from impasto.optimize import descend
 from impasto.recipe import Recipe
@@ -223,6 +224,20 @@ def test_any_choice_of_layers_tiles_exactly(
 ) -> None:
     fields = {"content_layers": content, "style_layers": style}
     assert difference(*both(tiny_weights, (99, 70), Cut((32, 48), 2), **fields)) < 1e-12
+
+
+@pytest.mark.parametrize("name", STYLE_LOSSES)
+@pytest.mark.parametrize("padding", ["replicate", "circular"])
+def test_every_style_loss_tiles_exactly(tiny_weights: Weights, name: str, padding: str) -> None:
+    size = (64, 96) if padding == "circular" else (67, 99)
+    fields = {"style_loss": (name,), "padding": padding, "seed": 3}
+    assert difference(*both(tiny_weights, size, Cut((32, 48), 2), **fields)) < 1e-12
+
+
+def test_several_losses_and_self_similarity_tile_exactly(tiny_weights: Weights) -> None:
+    fields = {"style_loss": ("sliced", "gram", "bn"), "style_loss_weights": (1, 0.5, 2)}
+    fields["content_loss"] = "self-similarity"
+    assert difference(*both(tiny_weights, (67, 99), Cut((32, 48), 2), **fields)) < 1e-12
 
 
 def test_float32_tiles_agree_to_its_rounding(tiny_weights: Weights) -> None:

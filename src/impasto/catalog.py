@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from impasto.layers import REPORT_CONTENT, REPORT_STYLE
 
-__all__ = ["COMMANDS", "PRESETS", "Preset"]
+__all__ = ["COMMANDS", "PRESETS", "STYLE_LOSSES", "Preset"]
 
 COMMANDS: dict[str, str] = {
     "transfer": "paint a photograph in the manner of one or several paintings",
@@ -19,6 +19,23 @@ COMMANDS: dict[str, str] = {
     "weights": "list, verify and fetch VGG-19 weights",
     "info": "machine, versions, precision and weights",
 }
+
+
+STYLE_LOSSES: dict[str, str] = {
+    "gram": "Gram matrices, the report's",
+    "covariance": "covariances: Gram matrices without the mean",
+    "mmd-linear": "means alone",
+    "mmd-poly": "polynomial kernel of degree 2: Gram matrices and --mmd-constant times the means",
+    "mmd-gaussian": "Gaussian kernel, by random Fourier features",
+    "mmd-gaussian-paired": "Gaussian kernel, by pairs of positions",
+    "bn": "means and standard deviations",
+    "gram-mean-std": "Gram matrices, means and standard deviations",
+    "wasserstein": "2-Wasserstein distance of Gaussians",
+    "sliced": "sliced Wasserstein distance of sampled positions",
+    "histogram": "each channel's histogram, by sorted samples",
+    "nearest": "nearest neighbours by cosine, over all layers at once",
+}
+"""The style losses; `losses.STYLE_LOSSES` has their rows."""
 
 
 class Preset(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
-from impasto.catalog import COMMANDS, PRESETS
+from impasto.catalog import COMMANDS, PRESETS, STYLE_LOSSES
 from impasto.errors import InputError, near
 from impasto.recipe import Recipe, read_toml
 
@@ -32,6 +32,7 @@ Out = Annotated[Path | None, arg(metavar="FILE", aliases=["-o"])]
 Preset = Annotated[str, arg(metavar="NAME")]
 
 _PRESETS = "\n".join(["presets:", *(f"  {name:<8} {preset.help}" for name, preset in PRESETS.items())])
+_LOSSES = "\n".join(["style losses:", *(f"  {name:<20} {line}" for name, line in STYLE_LOSSES.items())])
 _PRECEDENCE = "A flag wins over the recipe file, the recipe file over the preset."
 
 
@@ -322,7 +323,7 @@ def run(name: str, words: Sequence[str]) -> int:
             held = {key: fields[key] for key in ("layer_weights",) if key in fields}
         fields.pop("layer_weights", None)
         default = _with_recipe(kind, Recipe(**fields))
-        description += f"\n\n{_PRESETS}\n\n{_PRECEDENCE}"
+        description += f"\n\n{_PRESETS}\n\n{_LOSSES}\n\n{_PRECEDENCE}"
     command: Any = _parse(kind, name, words, description, default)
     if held:
         command = dataclasses.replace(command, recipe=dataclasses.replace(command.recipe, **held))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from impasto import layers, tiles, weights
-from impasto.objective import Needs, needs, pull, see
+from impasto.objective import Looks, Needs, needs, pull, see
 from impasto.recipe import Recipe
 from impasto.tiles import Cut
 from impasto.vgg import VGG19
@@ -49,13 +49,12 @@ class Costs:
     recipe: Recipe
     precision: torch.dtype
     by_winograd: bool
-    content_layers: tuple[str, ...]
-    style_layers: tuple[str, ...]
+    looks: Looks
 
     @property
     def layers(self) -> tuple[str, ...]:
         """All layers that are looked at."""
-        return (*self.content_layers, *self.style_layers)
+        return self.looks.layers
 
     # --- bytes ----------------------------------------------------------------------------------
 
@@ -74,7 +73,7 @@ class Costs:
 
     def _needs(self, side: int) -> Needs:
         (tile,) = tiles.cut((side, side), self.layers)
-        return needs(self.network, tile, self.content_layers, self.style_layers)
+        return needs(self.network, tile, self.looks)
 
     def window(self, size: Size) -> Needs:
         """Return the bytes of a window of this size: a fixed part, and a part for every pixel."""
@@ -88,8 +87,8 @@ class Costs:
 
     def targets(self, size: Size) -> int:
         """Return the bytes of the content's features."""
-        cells = (tiles.extent(size, name) for name in self.content_layers)
-        widths = (layers.LAYERS[name].channels for name in self.content_layers)
+        cells = (tiles.extent(size, name) for name in self.looks.content)
+        widths = (layers.LAYERS[name].channels for name in self.looks.content)
         return self.precision.itemsize * sum(
             width * height * across for width, (height, across) in zip(widths, cells, strict=True)
         )
@@ -145,11 +144,12 @@ class Costs:
         looks, pulls = [], []
         for _ in range(3):
             began = time.perf_counter()
-            see(network, picture, tile, style=self.layers)
+            see(network, picture, tile, self.looks)
             looks.append(_since(began, device))
             began = time.perf_counter()
-            view = see(network, picture, tile, style=self.layers, graph=True)
-            pull(view, view.parts, torch.zeros(()))
+            view = see(network, picture, tile, self.looks, graph=True)
+            whole = [found.sum().double() for found in view.features.values()]
+            pull(view, view.parts, sum(whole, torch.zeros((), dtype=torch.float64)))
             pulls.append(_since(began, device))
         return min(looks[1:]) / (height * width), min(pulls[1:]) / (height * width)
 
@@ -165,8 +165,8 @@ class Costs:
         look, gradient = pace
         windows = self.windows(size, cut)
         kept = min(cut.keep, windows.number) / windows.number
-        evaluation = windows.pixels * (gradient + look * (1 - kept if self.style_layers else 0))
-        aimed = windows.pixels if self.content_layers else 0
+        evaluation = windows.pixels * (gradient + look * (1 - kept if self.looks.summaries else 0))
+        aimed = windows.pixels if self.looks.content else 0
         aimed += sum(self.windows(style, cut).pixels for style in styles)
         return aimed * look + (_EVALUATIONS * iterations + 1) * evaluation
 

@@ -5,29 +5,33 @@ was cut: value and gradient are computed tile by tile, in any number of processe
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from impasto import losses, tiles
 from impasto.events import Losses
+from impasto.losses import SELF_SIMILARITY, STYLE_LOSSES, SummaryLoss
 from impasto.memory import Count
 from impasto.parallel import ALONE, Team
 from impasto.recipe import Recipe
 from impasto.shelf import Shelf
-from impasto.summaries import gram
+from impasto.summaries import FOURIER, SQUARES, Place, Statistic
 from impasto.tiles import WHOLE, Cut, Tile
 from impasto.vgg import VGG19
 
-__all__ = ["Evaluation", "Needs", "Objective", "View", "needs", "pull", "see"]
+__all__ = ["Evaluation", "Looks", "Needs", "Objective", "View", "looks", "needs", "pull", "see"]
 
 _FLAT = 1e-4
 """A target with less than this share of white noise's energy counts as flat: see `_noise`."""
 
 _STRIP = 1 << 20
 """Total variation is summed in strips of about so many pixels."""
+
+Key = tuple[str, str]
+"""A summary: its statistic and its layer."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,64 @@ class _Content:
 
 
 @dataclass(frozen=True)
-class _Style:
-    """A layer's style target ``[N, N]`` in float64, and its equation's factor: 1 as reported."""
+class _Term:
+    """A loss of summaries: its targets by layer, and its equation's factors, 1 as reported."""
 
-    target: Tensor
-    factor: float = 1.0
+    loss: SummaryLoss
+    targets: dict[str, Any]
+    factors: dict[str, float]
+
+    def layers(self, means: Mapping[Key, Tensor]) -> dict[str, Tensor]:
+        """Return the loss of each layer."""
+        summaries = {name: means[self.loss.statistic.name, name] for name in self.targets}
+        found = self.loss.distances(summaries, self.targets)
+        return {name: self.factors[name] * loss for name, loss in found.items()}
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What is looked at: layers whose features are kept, and the summaries of layers.
+
+    ``spreads`` are the variances of the style's features, where a statistic depends on them.
+    """
+
+    content: tuple[str, ...] = ()
+    summaries: Mapping[str, tuple[Statistic, ...]] = field(default_factory=dict)
+    seed: int = 0
+    spreads: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers that are looked at."""
+        return (*self.content, *self.summaries)
+
+    def statistics(self) -> dict[Key, Statistic]:
+        """Return the summaries that are taken."""
+        return {(one.name, name): one for name, several in self.summaries.items() for one in several}
+
+    def place(self, name: str, tile: Tile) -> Place:
+        """Return where a tile's cells of a layer lie."""
+        spread = self.spreads.get(name, 1.0)
+        return Place(name, *tile.cells(name), tiles.extent(tile.size, name), self.seed, spread)
+
+
+def looks(recipe: Recipe, content: bool, style: bool) -> Looks:
+    """Return what a recipe looks at, where there are such pictures.
+
+    Raises:
+        InputError: at nothing.
+    """
+    content_layers, style_layers = recipe.layers_in_use(content, style)
+    alike = recipe.content_loss == "self-similarity"
+    wanted: dict[str, dict[str, Statistic]] = {}
+    for layers, rows in (
+        (content_layers if alike else (), [SELF_SIMILARITY]),
+        (style_layers, [STYLE_LOSSES[name] for name in recipe.style_loss]),
+    ):
+        for name in layers:
+            wanted.setdefault(name, {}).update({row.statistic.name: row.statistic for row in rows})
+    summaries = {name: tuple(several.values()) for name, several in wanted.items()}
+    return Looks(() if alike else content_layers, summaries, recipe.seed)
 
 
 @dataclass(frozen=True)
@@ -60,16 +117,20 @@ class View:
 
     window: Tensor
     features: dict[str, Tensor]
-    parts: dict[str, Tensor]
+    parts: dict[Key, Tensor]
 
 
 class Objective:
     """Equation 5, alpha L_content + beta L_style + tv TV, held against its targets.
 
-    Both losses are squared distances; the two weightings differ in a factor alone:
+    The style loss is a weighted sum of distances between summaries, by default of Gram matrices. The two
+    weightings differ in a factor alone:
 
         report    content 1/2 ||F - P||^2,          style 1/(4 N^2) ||G - A||^2  (equations 1, 3)
         balanced  content ||F - P||^2 / ||P||^2,    style ||G - A||^2 / ||A||^2
+
+    Balanced, any distance is divided by that of silent features, or of the content picture where it is
+    bounded (`losses.SummaryLoss`).
 
     Departure from equation 3: Gram matrices are divided by their own M, so that the style may have
     another size than the content; the two are identical when sizes agree.
@@ -98,25 +159,29 @@ class Objective:
         self.cut = cut
         self.team = team
         self._shelf = Shelf(cut.on_disk)
+        self.looks = looks(recipe, content is not None, bool(styles))
         self.content_layers, self.style_layers = recipe.layers_in_use(content is not None, bool(styles))
+        self.content: dict[str, _Content] = {}
+        self.alike: _Term | None = None
+        self.style: dict[str, _Term] = {}
         with torch.no_grad():
-            self.content = self._aim_at_content(content) if self.content_layers else {}
-            self.style = self._aim_at_styles(styles) if self.style_layers else {}
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """All layers in use."""
-        return (*self.content_layers, *self.style_layers)
+            if self.style_layers:
+                self.style = self._aim_at_styles(styles, content)
+            if content is not None and self.content_layers:
+                if self.looks.content:
+                    self.content = self._aim_at_content(content)
+                else:
+                    found = self._summaries(content, SELF_SIMILARITY.statistic, self.content_layers)
+                    self.alike = self._term(SELF_SIMILARITY, found, None)
 
     # --- targets --------------------------------------------------------------------------------
 
-    def _aim_at_content(self, content: Tensor | None) -> dict[str, _Content]:
-        assert content is not None
+    def _aim_at_content(self, content: Tensor) -> dict[str, _Content]:
         layers, pieces = self.content_layers, self._cut(content)
         numbers: dict[str, dict[int, int]] = {name: {} for name in layers}
         energies = torch.zeros(len(pieces), len(layers), dtype=torch.float64)
         for index in self._mine(pieces):
-            features = see(self.network, content, pieces[index], layers).features
+            features = see(self.network, content, pieces[index], Looks(layers)).features
             for column, name in enumerate(layers):
                 target = features[name]
                 energies[index, column] = losses.squared_distance(target, torch.zeros_like(target))
@@ -125,44 +190,99 @@ class Objective:
         if self.recipe.weighting == "report":
             return {name: _Content(numbers[name]) for name in layers}
         factors: dict[str, float] = {}
-        for column, (name, gram_of_noise) in enumerate(self._noise(layers, content).items()):
-            floor = _FLAT * _positions(content, name) * gram_of_noise.trace().item()
+        for column, (name, sums) in enumerate(self._noise(SQUARES, layers).items()):
+            floor = _FLAT * _positions(content, name) * sums[:, 1].sum().item()
             factors[name] = 2 / max(energy[column].item(), floor)
         return {name: _Content(numbers[name], factors[name]) for name in layers}
 
-    def _aim_at_styles(self, styles: Sequence[Tensor]) -> dict[str, _Style]:
-        layers = self.style_layers
-        targets: dict[str, Tensor] = {}
-        for picture, share in zip(styles, self.recipe.weight_of_styles(len(styles)), strict=True):
-            for name, part in self._style_of(picture).items():
-                targets[name] = targets.get(name, torch.zeros_like(part)) + share * part
+    def _aim_at_styles(self, styles: Sequence[Tensor], content: Tensor | None) -> dict[str, _Term]:
+        layers, shares = self.style_layers, self.recipe.weight_of_styles(len(styles))
+
+        def of_styles(statistic: Statistic) -> dict[str, Tensor]:
+            several = [self._summaries(picture, statistic, layers) for picture in styles]
+            return {name: statistic.mix([one[name] for one in several], shares) for name in layers}
+
+        chosen = {name: STYLE_LOSSES[name] for name in self.recipe.style_loss}
+        if any(row.statistic is FOURIER for row in chosen.values()):
+            noise = self._noise(SQUARES, layers)
+            spreads = {
+                name: max(
+                    _variance(found), 1e-2 * found[:, 1].sum().item(), _FLAT * _variance(noise[name])
+                )
+                for name, found in of_styles(SQUARES).items()
+            }
+            self.looks = replace(self.looks, spreads=spreads)
+        statistics = {row.statistic.name: row.statistic for row in chosen.values()}
+        targets = {name: of_styles(statistic) for name, statistic in statistics.items()}
+        terms = {}
+        for name, row in chosen.items():
+            like = content if row.bounded and self.recipe.weighting == "balanced" else None
+            terms[name] = self._term(row, targets[row.statistic.name], like)
+        return terms
+
+    def _term(self, row: SummaryLoss, found: dict[str, Tensor], content: Tensor | None) -> _Term:
+        """Return a loss held against these summaries; ``content`` is the yardstick of a bounded one."""
+
+        def aims(summaries: Mapping[str, Tensor]) -> dict[str, Any]:
+            return {name: row.aim(summary, self.recipe) for name, summary in summaries.items()}
+
+        targets, layers = aims(found), tuple(found)
         if self.recipe.weighting == "report":
-            return {name: _Style(target) for name, target in targets.items()}
-        factors: dict[str, float] = {}
-        for name, gram_of_noise in self._noise(layers, styles[0]).items():
-            target = targets[name]
-            energy = target.square().sum().item()
-            floor = _FLAT**2 * gram_of_noise.square().sum().item()
-            factors[name] = 4 * target.shape[0] ** 2 / max(energy, floor)
-        return {name: _Style(target, factors[name]) for name, target in targets.items()}
+            return _Term(row, targets, dict.fromkeys(layers, 1.0))
+        noise = self._noise(row.statistic, layers)
+        if row.bounded:
+            loud = row.distances(noise, targets)
+            size = loud if content is None else self._distances(row, targets, content)
+        else:
+            size, loud = (
+                row.distances(
+                    {name: self._silence(row.statistic, name, like) for name, like in one.items()},
+                    aims(one),
+                )
+                for one in (found, noise)
+            )
+        floor = _FLAT ** max(1, row.degree)
+        factors = {
+            name: row.balance / max(size[name].item(), floor * loud[name].item()) for name in layers
+        }
+        return _Term(row, targets, factors)
 
-    def _style_of(self, picture: Tensor) -> dict[str, Tensor]:
-        def look(_: int, tile: Tile) -> View:
-            return see(self.network, picture, tile, style=self.style_layers)
+    def _distances(
+        self, row: SummaryLoss, targets: dict[str, Any], picture: Tensor
+    ) -> dict[str, Tensor]:
+        return row.distances(self._summaries(picture, row.statistic, tuple(targets)), targets)
 
-        return _means(self._sum(self._cut(picture), look), picture)
+    def _summaries(
+        self, picture: Tensor, statistic: Statistic, layers: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Return a picture's summaries of one kind by layer, in float64."""
+        only = replace(self.looks, content=(), summaries=dict.fromkeys(layers, (statistic,)))
+        sums = self._sum(picture, only, lambda _, tile: see(self.network, picture, tile, only))
+        return {name: found for (_, name), found in _means(sums, only, picture).items()}
 
-    def _noise(self, layers: Sequence[str], like: Tensor) -> dict[str, Tensor]:
-        """Return the Gram matrices of white noise: the yardstick for what counts as flat.
+    def _noise(self, statistic: Statistic, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Return the summaries of white noise: the yardstick for what counts as flat.
 
         A flat picture may leave a layer silent; relative to nothing, every error is infinite. So no
         error is taken relative to less than a small share of the network's own response to noise,
         which fits any weights and pooling.
         """
         generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(3, 64, 64, generator=generator).to(like)
-        features = self.network(noise, layers)
-        return _means({name: losses.exact(gram(found)) for name, found in features.items()}, noise)
+        noise = torch.rand(3, 64, 64, generator=generator).to(self.network.device, self.network.real)
+        only = replace(self.looks, content=(), summaries=dict.fromkeys(layers, (statistic,)))
+        (tile,) = tiles.cut((64, 64), layers)
+        parts = {
+            key: losses.exact(part) for key, part in see(self.network, noise, tile, only).parts.items()
+        }
+        return {name: found for (_, name), found in _means(parts, only, noise).items()}
+
+    def _silence(self, statistic: Statistic, layer: str, like: Tensor) -> Tensor:
+        """Return the summary of features that are zero everywhere."""
+        if not statistic.mean:
+            return torch.zeros_like(like)
+        nothing = torch.zeros(self.network.channels(layer), 1, 1, dtype=like.dtype, device=like.device)
+        spread = self.looks.spreads.get(layer, 1.0)
+        return statistic.summarise(nothing, Place.whole(nothing, layer, self.looks.seed, spread))
 
     # --- value and gradient ---------------------------------------------------------------------
 
@@ -195,13 +315,13 @@ class Objective:
 
         def first(index: int, tile: Tile) -> View:
             if index not in keep:
-                return see(self.network, picture, tile, style=self.style_layers)
-            kept[index] = self._see(picture, tile, graph=True)
+                return see(self.network, picture, tile, replace(self.looks, content=()))
+            kept[index] = see(self.network, picture, tile, self.looks, graph=True)
             return kept[index]
 
         # One pass for the summaries, one for the gradient. The tiles kept from the first were its
         # last, and come first in the second: then their memory is free for the others.
-        style = self._style_losses(self._sum(pieces, first), picture)
+        summed = self._summed(self._sum(picture, self.looks, first), picture)
         content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
         gradient = torch.zeros_like(picture) if self.team.leads else picture.new_empty(0)
         # Round by round, so that every rank computes a tile before rank 0 waits for the others'.
@@ -210,8 +330,10 @@ class Objective:
             dealt = list(enumerate(pieces[start : start + self.team.size], start))
             for index, tile in dealt:
                 if self.team.has(index):
-                    view = kept.pop(index, None) or self._see(picture, tile, graph=True)
-                    ours, content[index] = self._pull(index, view, style)
+                    view = kept.pop(index, None) or see(
+                        self.network, picture, tile, self.looks, graph=True
+                    )
+                    ours, content[index] = self._pull(index, view, summed)
                     del view
             for index, tile in reversed(dealt):
                 room = (3, tile.rows.length, tile.columns.length) if self.team.leads else (0,)
@@ -220,70 +342,84 @@ class Objective:
                 if self.team.leads:
                     tiles.add(gradient, tile, part)
         tv = self._total_variation(picture, gradient)
-        return Evaluation(self._found(self._over_tiles(content), style, tv), gradient)
+        return Evaluation(self._found(self._over_tiles(content), summed, tv), gradient)
 
     def _losses(self, picture: Tensor) -> Losses:
-        pieces = self._cut(picture)
-        content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
+        content = torch.zeros(len(self._cut(picture)), len(self.content), dtype=torch.float64)
 
         def only(index: int, tile: Tile) -> View:
-            view = self._see(picture, tile)
+            view = see(self.network, picture, tile, self.looks)
             content[index] = self._content_losses(index, view)
             return view
 
-        style = self._style_losses(self._sum(pieces, only), picture)
-        return self._found(self._over_tiles(content), style, self._total_variation(picture))
+        summed = self._summed(self._sum(picture, self.looks, only), picture)
+        return self._found(self._over_tiles(content), summed, self._total_variation(picture))
 
-    def _found(self, content: Tensor, style: "_StyleLosses", tv: float) -> Losses:
+    def _found(self, content: Tensor, summed: "_Summed", tv: float) -> Losses:
         recipe = self.recipe
-        layers = dict(zip(self.content, content.tolist(), strict=True))
+        layers = {**dict(zip(self.content, content.tolist(), strict=True)), **summed.content}
         content_loss = sum(layers.values()) / max(1, len(layers))
+        style_loss = sum(recipe.weight_of_layer[name] * loss for name, loss in summed.style.items())
         return Losses(
-            total=recipe.alpha * content_loss + recipe.beta * style.loss + recipe.tv * tv,
+            total=recipe.alpha * content_loss + recipe.beta * style_loss + recipe.tv * tv,
             content=content_loss,
-            style=style.loss,
+            style=style_loss,
             tv=tv,
             content_layers=layers,
-            style_layers=style.layers,
+            style_layers=summed.style,
         )
 
     # --- the parts ------------------------------------------------------------------------------
 
     def _cut(self, picture: Tensor) -> list[Tile]:
         size = picture.shape[1], picture.shape[2]
-        return tiles.cut(size, self.layers, self.cut.tile, self.network.padding)
+        layers = (*self.content_layers, *self.style_layers)
+        return tiles.cut(size, layers, self.cut.tile, self.network.padding)
 
     def _mine(self, pieces: Sequence[Tile]) -> list[int]:
         return [index for index in range(len(pieces)) if self.team.has(index)]
 
-    def _see(self, picture: Tensor, tile: Tile, graph: bool = False) -> View:
-        return see(self.network, picture, tile, self.content_layers, self.style_layers, graph)
-
-    def _sum(self, pieces: Sequence[Tile], look: Callable[[int, Tile], View]) -> dict[str, Tensor]:
+    def _sum(
+        self, picture: Tensor, wanted: Looks, look: Callable[[int, Tile], View]
+    ) -> dict[Key, Tensor]:
         """Return the summaries on every rank: the tiles' parts, added in the tiles' order in float64."""
-        sums: dict[str, Tensor] = {}
-        for index, tile in enumerate(pieces):
+        sums: dict[Key, Tensor] = {}
+        for index, tile in enumerate(self._cut(picture)):
             parts = look(index, tile).parts if self.team.has(index) else {}
-            for name in self.style_layers:
-                part = parts[name].detach() if parts else self.network.empty_gram(name)
+            for key, statistic in wanted.statistics().items():
+                if parts:
+                    part = parts[key].detach()
+                else:
+                    shape = statistic.shape(self.network.channels(key[1]), wanted.place(key[1], tile))
+                    part = picture.new_empty(shape)
                 part = losses.exact(self.team.hand_in(index, part))
-                sums[name] = sums[name] + part if name in sums else part
-        return {name: self.team.share(found) for name, found in sums.items()}
+                sums[key] = sums[key] + part if key in sums else part
+        return {key: self.team.share(found) for key, found in sums.items()}
 
-    def _style_losses(self, sums: Mapping[str, Tensor], picture: Tensor) -> "_StyleLosses":
-        """Return the style losses, and how the total changes with each summary."""
+    def _summed(self, sums: Mapping[Key, Tensor], picture: Tensor) -> "_Summed":
+        """Return the losses of summaries, and how the total changes with each summary."""
+        if not sums:
+            return _Summed({}, {}, {})
+        recipe = self.recipe
         with torch.enable_grad():
-            sums = {name: found.detach().requires_grad_() for name, found in sums.items()}
-            layers = {
-                name: losses.style_layer_loss(mean, self.style[name].target) * self.style[name].factor
-                for name, mean in _means(sums, picture).items()
-            }
-            if not layers:
-                return _StyleLosses(0.0, {}, {})
-            loss = losses.style_loss(layers, self.recipe.weight_of_layer)
-            pulls = torch.autograd.grad(self.recipe.beta * loss, list(sums.values()))
-        found = {name: layer.item() for name, layer in layers.items()}
-        return _StyleLosses(loss.item(), found, dict(zip(sums, pulls, strict=True)))
+            sums = {key: found.detach().requires_grad_() for key, found in sums.items()}
+            means = _means(sums, self.looks, picture)
+            content = self.alike.layers(means) if self.alike else {}
+            style: dict[str, Tensor] = {}
+            for name, term in self.style.items():
+                for layer, loss in term.layers(means).items():
+                    share = recipe.weight_of_style_loss[name] * loss
+                    style[layer] = style[layer] + share if layer in style else share
+            total = torch.zeros((), dtype=torch.float64)
+            if content:
+                total = total + recipe.alpha * torch.stack(list(content.values())).mean()
+            if style:
+                total = total + recipe.beta * losses.style_loss(style, recipe.weight_of_layer).to(total)
+            pulls = torch.autograd.grad(total, list(sums.values()))
+        contents, styles = (
+            {name: loss.item() for name, loss in part.items()} for part in (content, style)
+        )
+        return _Summed(contents, styles, dict(zip(sums, pulls, strict=True)))
 
     def _content_losses(self, index: int, view: View) -> Tensor:
         """Return a tile's share of each content layer's loss, in float64."""
@@ -294,12 +430,12 @@ class Objective:
         ]
         return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
 
-    def _pull(self, index: int, view: View, style: "_StyleLosses") -> tuple[Tensor, Tensor]:
+    def _pull(self, index: int, view: View, summed: "_Summed") -> tuple[Tensor, Tensor]:
         """Return the gradient of the total at a tile's window, and the tile's content losses."""
         with torch.enable_grad():
             content = self._content_losses(index, view)
         weight = self.recipe.alpha / max(1, len(content))
-        return pull(view, style.pulls, weight * content.sum()), content.detach()
+        return pull(view, summed.pulls, weight * content.sum()), content.detach()
 
     def _total_variation(self, picture: Tensor, gradient: Tensor | None = None) -> float:
         """Return total variation; add its weighted gradient to ``gradient``. In strips of rows."""
@@ -328,34 +464,27 @@ class Objective:
         return self.team.share(table.sum(0))
 
 
-def see(
-    network: VGG19,
-    picture: Tensor,
-    tile: Tile,
-    content: Sequence[str] = (),
-    style: Sequence[str] = (),
-    graph: bool = False,
-) -> View:
-    """Return what a tile shows of content and style layers, with what a gradient needs if asked to."""
+def see(network: VGG19, picture: Tensor, tile: Tile, wanted: Looks, graph: bool = False) -> View:
+    """Return what a tile shows of what is ``wanted``, with what a gradient needs if asked to."""
     window = tiles.gather(picture, tile).detach()
     features: dict[str, Tensor] = {}
-    parts: dict[str, Tensor] = {}
+    parts: dict[Key, Tensor] = {}
     with torch.set_grad_enabled(graph):
-        layers = (*content, *style)
-        for name, found in network.walk(window.requires_grad_(graph), layers, tile) if layers else ():
-            if name in content:
+        seen = network.walk(window.requires_grad_(graph), wanted.layers, tile) if wanted.layers else ()
+        for name, found in seen:
+            if name in wanted.content:
                 features[name] = found
-            if name in style:
-                parts[name] = gram(found)
+            for statistic in wanted.summaries.get(name, ()):
+                parts[statistic.name, name] = statistic.summarise(found, wanted.place(name, tile))
     return View(window, features, parts)
 
 
-def pull(view: View, pulls: Mapping[str, Tensor], local: Tensor) -> Tensor:
+def pull(view: View, pulls: Mapping[Key, Tensor], local: Tensor) -> Tensor:
     """Return the gradient at a tile's window of its local terms and, through its parts, of the rest."""
     with torch.enable_grad():
         total = local
-        for name, derivative in pulls.items():
-            total = total + losses.exact((view.parts[name] * derivative.to(view.parts[name])).sum())
+        for key, derivative in pulls.items():
+            total = total + losses.exact((view.parts[key] * derivative.to(view.parts[key])).sum())
     (gradient,) = torch.autograd.grad(total, view.window)
     return gradient
 
@@ -368,14 +497,14 @@ class Needs(NamedTuple):
     pull: int
 
 
-def needs(network: VGG19, tile: Tile, content: Sequence[str], style: Sequence[str]) -> Needs:
+def needs(network: VGG19, tile: Tile, wanted: Looks) -> Needs:
     """Return what a tile needs, counted; ``network`` is on the device ``meta``, nothing is computed."""
     picture = torch.empty(3, tile.rows.stop, tile.columns.stop, device="meta", dtype=network.real)
     with Count() as count:
-        see(network, picture, tile, content, style)
+        see(network, picture, tile, wanted)
     look = count.peak
     with Count() as count:
-        view = see(network, picture, tile, content, style, graph=True)
+        view = see(network, picture, tile, wanted, graph=True)
         kept = count.live
         with torch.enable_grad():
             terms = [losses.content_loss(found, found.detach()) for found in view.features.values()]
@@ -384,12 +513,12 @@ def needs(network: VGG19, tile: Tile, content: Sequence[str], style: Sequence[st
     return Needs(look, kept, count.peak)
 
 
-class _StyleLosses(NamedTuple):
-    """The style loss, its layers, and the derivative of beta times it by each layer's summary."""
+class _Summed(NamedTuple):
+    """Content and style losses of summaries by layer, and the total's derivative by each summary."""
 
-    loss: float
-    layers: dict[str, float]
-    pulls: dict[str, Tensor]
+    content: dict[str, float]
+    style: dict[str, float]
+    pulls: dict[Key, Tensor]
 
 
 def _positions(picture: Tensor, layer: str) -> int:
@@ -398,6 +527,16 @@ def _positions(picture: Tensor, layer: str) -> int:
     return height * width
 
 
-def _means(sums: Mapping[str, Tensor], picture: Tensor) -> dict[str, Tensor]:
-    """Return summaries divided by the number of positions they were summed over."""
-    return {name: found / _positions(picture, name) for name, found in sums.items()}
+def _means(sums: Mapping[Key, Tensor], wanted: Looks, picture: Tensor) -> dict[Key, Tensor]:
+    """Return summaries divided by the number of positions, where they are sums over all of them."""
+    statistics = wanted.statistics()
+    return {
+        key: found / _positions(picture, key[1]) if statistics[key].mean else found
+        for key, found in sums.items()
+    }
+
+
+def _variance(squares: Tensor) -> float:
+    """Return the trace of the covariance, from means of features and of their squares ``[N, 2]``."""
+    mean, square = squares.unbind(1)
+    return float((square - mean.square()).sum())

@@ -13,6 +13,7 @@ from impasto import devices, memory, schedule, winograd
 from impasto.cost import Costs
 from impasto.errors import InputError
 from impasto.memory import spoken
+from impasto.objective import looks
 from impasto.optimize import pictures_held
 from impasto.recipe import Recipe, memory_bytes
 from impasto.tiles import WHOLE, Cut
@@ -117,8 +118,7 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     by_winograd = fast and winograd.available()
     auto = recipe.memory == "auto"
     budget = memory.free(device) if auto else memory_bytes(recipe.memory)
-    used = recipe.layers_in_use(content is not None, bool(found))
-    costs = Costs(recipe, precision, by_winograd, *used)
+    costs = Costs(recipe, precision, by_winograd, looks(recipe, content is not None, bool(found)))
     inputs = _inputs(recipe, size, content, found)
     smallest = schedule.smallest_side(recipe)
     levels: list[Level] = []
@@ -159,8 +159,8 @@ def forecast(
     The seconds are those of one process.
     """
     found = [size for size in styles if size]
-    used = recipe.layers_in_use(content is not None, bool(found))
-    costs = Costs(recipe, plan.precision, plan.by_winograd, *used)
+    wanted = looks(recipe, content is not None, bool(found))
+    costs = Costs(recipe, plan.precision, plan.by_winograd, wanted)
     inputs = _inputs(recipe, plan.size, content, found)
     last = plan.levels[-1]
     most, seconds = 0, _STARTUP

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from impasto.catalog import PRESETS
+from impasto.catalog import PRESETS, STYLE_LOSSES
 from impasto.errors import InputError, near
 from impasto.layers import REPORT_CONTENT, REPORT_STYLE, canonical, deepest
 
@@ -55,6 +55,14 @@ class Recipe:
     """Weight of total variation, a mean per pixel: against speckle and checkerboard in flat areas."""
     weighting: Literal["balanced", "report"] = "balanced"
     """balanced: each loss relative to its target, the same at any size; report: equations 1 to 5."""
+    style_loss: tuple[str, ...] = ("gram",)
+    """What is compared of the style: one or several of the losses listed above."""
+    style_loss_weights: tuple[Weight, ...] = ()
+    """One weight per style loss; without it each is 1 / their number."""
+    mmd_constant: Weight = 1.0
+    """The constant c of mmd-poly's kernel, times each layer's mean squared feature; 0 is gram."""
+    content_loss: Literal["mse", "self-similarity", "none"] = "mse"
+    """mse: equation 1; self-similarity: how alike places are to each other; none: no content loss."""
     content_layers: tuple[str, ...] = REPORT_CONTENT
     """Layers of the content loss, averaged (block4_conv2, conv4_2 or relu4_2 mean the same)."""
     style_layers: tuple[str, ...] = REPORT_STYLE
@@ -125,6 +133,21 @@ class Recipe:
             raise InputError("--layer-weights are all zero; at least one must be positive")
         if self.style_weights and sum(self.style_weights) == 0:
             raise InputError("--style-weights are all zero; at least one must be positive")
+        for name in self.style_loss:
+            if name not in STYLE_LOSSES:
+                known = ", ".join(STYLE_LOSSES)
+                raise InputError(
+                    f"unknown style loss {name!r}; there are {known}{near(name, STYLE_LOSSES)}"
+                )
+        if len(set(self.style_loss)) < max(1, len(self.style_loss)):
+            raise InputError("--style-loss needs at least one loss, and each only once")
+        if self.style_loss_weights and len(self.style_loss_weights) != len(self.style_loss):
+            raise InputError(
+                f"--style-loss-weights has {len(self.style_loss_weights)} weights for "
+                f"{len(self.style_loss)} losses; give one per loss of --style-loss"
+            )
+        if self.style_loss_weights and sum(self.style_loss_weights) == 0:
+            raise InputError("--style-loss-weights are all zero; at least one must be positive")
         if self.alpha == self.beta == 0:
             raise InputError("--alpha and --beta are both zero; at least one must be positive")
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?|mps", self.device):
@@ -168,13 +191,13 @@ class Recipe:
             InputError: none does.
         """
         found = (
-            self.content_layers if content and self.alpha else (),
+            self.content_layers if content and self.alpha and self.content_loss != "none" else (),
             self.style_layers if style and self.beta else (),
         )
         if not any(found):
             raise InputError(
-                "nothing to compare with: a photograph counts only with --alpha over 0, "
-                "a painting only with --beta over 0"
+                "nothing to compare with: a photograph counts only with --alpha over 0 and a "
+                "--content-loss, a painting only with --beta over 0"
             )
         return found
 
@@ -188,6 +211,12 @@ class Recipe:
         """The weight w_l of each style layer."""
         weights = self.layer_weights or (1 / len(self.style_layers),) * len(self.style_layers)
         return dict(zip(self.style_layers, weights, strict=True))
+
+    @property
+    def weight_of_style_loss(self) -> dict[str, float]:
+        """The weight of each style loss."""
+        weights = self.style_loss_weights or (1 / len(self.style_loss),) * len(self.style_loss)
+        return dict(zip(self.style_loss, weights, strict=True))
 
     def weight_of_styles(self, count: int) -> tuple[float, ...]:
         """Return the weight of each of ``count`` style pictures, summing to 1.

@@ -1,21 +1,122 @@
-"""What is summed over positions: features ``[C, h, w]`` in, a small statistic out.
+"""What is summed over positions: features ``[N, h, w]`` in, a small statistic out.
 
 A summary is additive: the summary of a picture is the sum of its parts' summaries, however it was
 cut. Sums are taken in float32 at least, whatever the precision of the features.
 """
 
-from typing import Any
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["as_matrix", "gram"]
+from impasto.tiles import Span
+
+__all__ = [
+    "COLUMNS",
+    "FOURIER",
+    "GRAM",
+    "MEAN",
+    "MOMENTS",
+    "SAMPLES",
+    "SQUARES",
+    "Place",
+    "Statistic",
+    "as_matrix",
+    "fourier",
+    "gram",
+    "mean",
+    "moments",
+    "points",
+    "samples",
+    "squares",
+]
+
+_SAMPLES = 2048
+"""About so many positions stand for all, where a sum ends and a comparison of positions begins."""
+
+_MOST_WAVES = 1024
+
+_CHUNK = 1 << 22
+"""Waves are taken of so many numbers at a time."""
+
+
+class Place(NamedTuple):
+    """Where features come from: the cells of a layer that a tile owns, and all of the picture's.
+
+    ``seed`` draws what is random, ``spread`` is the variance of the style's features at this layer.
+    """
+
+    layer: str
+    rows: Span
+    columns: Span
+    size: tuple[int, int]
+    seed: int = 0
+    spread: float = 1.0
+
+    @classmethod
+    def whole(cls, features: Tensor, layer: str = "", seed: int = 0, spread: float = 1.0) -> "Place":
+        """Return the place of an uncut picture's features."""
+        _, height, width = features.shape
+        return cls(layer, Span(0, height), Span(0, width), (height, width), seed, spread)
+
+
+class Statistic(NamedTuple):
+    """A kind of summary: how a part of a picture is summed, and the sum's shape for N channels.
+
+    Of a ``mean`` the sum is divided by the number of positions; others are of as many positions for
+    every picture. ``mix`` makes one target of several styles' and their shares.
+    """
+
+    name: str
+    summarise: Callable[[Tensor, Place], Tensor]
+    shape: Callable[[int, Place], tuple[int, ...]]
+    mean: bool = True
+
+    def mix(self, summaries: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+        """Return one summary for several styles: a weighted mean, or samples in these shares."""
+        if self.mean:
+            return torch.stack([share * one for one, share in zip(summaries, shares, strict=True)]).sum(
+                0
+            )
+        parts = []
+        for one, share in zip(summaries, shares, strict=True):
+            count = round(share * one.shape[-1])
+            parts.append(one[..., torch.linspace(0, one.shape[-1] - 1, count).round().long()])
+        return torch.cat(parts, dim=-1)
 
 
 def as_matrix(features: Tensor) -> Tensor:
-    """Return features ``[C, h, w]`` as the paper's F: ``[N, M]``, N channels at M positions."""
+    """Return features ``[N, h, w]`` as the paper's F: ``[N, M]``, N channels at M positions."""
     return features.flatten(1)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def mean(features: Tensor) -> Tensor:
+    """Return the sum of the features over positions, ``[N, 1]``.
+
+    Example:
+        >>> mean(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
+        [[3.0], [3.0]]
+    """
+    return as_matrix(features).sum(1, keepdim=True, dtype=_wide(features.dtype))
+
+
+def squares(features: Tensor) -> Tensor:
+    """Return the sums of the features and of their squares, ``[N, 2]``.
+
+    Example:
+        >>> squares(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
+        [[3.0, 5.0], [3.0, 9.0]]
+    """
+    wide = as_matrix(features).to(_wide(features.dtype))
+    return torch.stack([wide.sum(1), wide.square().sum(1)], dim=1)
 
 
 def gram(features: Tensor) -> Tensor:
@@ -31,6 +132,105 @@ def gram(features: Tensor) -> Tensor:
         [[5.0, 6.0], [6.0, 9.0]]
     """
     return _Gram.apply(features)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def moments(features: Tensor) -> Tensor:
+    """Return Gram matrix and sum side by side, ``[N, N + 1]``: first and second moments.
+
+    Example:
+        >>> moments(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
+        [[5.0, 6.0, 3.0], [6.0, 9.0, 3.0]]
+    """
+    return torch.cat([gram(features), mean(features)], dim=1)
+
+
+def fourier(features: Tensor, place: Place) -> Tensor:
+    """Return the sums of random waves of the features, ``[D, 1]``.
+
+    phi_d(f) = sqrt(2 / D) cos(w_d f + b_d) with w_d ~ N(0, I / spread) and b_d ~ U(0, 2 pi), drawn once
+    for (seed, layer). Scalar products of mean waves are, but for an error of order 1 / sqrt(D), those of
+    the Gaussian kernel exp(-||f - g||^2 / (2 spread)). D is twice the channels, up to 1024.
+
+    Reference: Rahimi and Recht, "Random Features for Large-Scale Kernel Machines" (2007).
+
+    Example:
+        >>> features = torch.rand(4, 5, 6)
+        >>> fourier(features, Place.whole(features)).shape
+        torch.Size([8, 1])
+    """
+    wide = _wide(features.dtype)
+    count = _waves(len(features))
+    if features.device.type == "meta":
+        turns, shifts = torch.empty(count, len(features)), torch.empty(count)
+    else:
+        generator = _generator(place.seed, place.layer)
+        turns = torch.randn(count, len(features), generator=generator, dtype=torch.float64)
+        turns /= math.sqrt(place.spread)
+        shifts = 2 * math.pi * torch.rand(count, generator=generator, dtype=torch.float64)
+    turns, shifts = (x.to(features.device, wide) for x in (turns, shifts))
+    found: Tensor = _Waves.apply(features, turns, shifts)  # type: ignore[no-untyped-call]
+    return math.sqrt(2 / count) * found[:, None]
+
+
+def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
+    """Return the features at some 2048 positions of the picture, ``[N, n]``; 0 where another tile's.
+
+    The positions are the same for every way to cut the picture: see `points`. A gather is a sum of
+    one-hot vectors, so that parts add up to the whole.
+
+    Example:
+        >>> features = torch.rand(4, 5, 6)
+        >>> sorted(samples(features, Place.whole(features))[0].tolist()) == sorted(
+        ...     features[0].flatten().tolist())  # a small picture's are all taken
+        True
+    """
+    rows, columns = points(place, joint)
+    inside = (rows >= place.rows.start) & (rows < place.rows.stop)
+    inside &= (columns >= place.columns.start) & (columns < place.columns.stop)
+    (where,) = inside.nonzero(as_tuple=True)
+    width = place.columns.length
+    index = (rows[where] - place.rows.start) * width + columns[where] - place.columns.start
+    index, where = index.to(features.device), where.to(features.device)
+    found = as_matrix(features).index_select(1, index).to(_wide(features.dtype))
+    return found.new_zeros(len(features), len(rows)).index_copy(1, where, found)
+
+
+def points(place: Place, joint: bool = False) -> tuple[Tensor, Tensor]:
+    """Return rows and columns of the positions that `samples` takes, on the whole picture's grid.
+
+    One is drawn by chance from each field of a grid of about 2048 fields: (seed, layer) decide, and
+    where a layer has fewer positions all are taken, each once. ``joint``, the points are the same places
+    of the picture in every layer, and deep cells may be taken more than once.
+    """
+    height, width = place.size
+    if joint:
+        down = across = math.isqrt(_SAMPLES)
+    else:  # a side with fewer cells than fields leaves fields to the other
+        down = max(1, round(math.sqrt(_SAMPLES * height / width)))
+        across = min(width, max(1, _SAMPLES // down))
+        down = min(height, _SAMPLES // across)
+        across = min(width, _SAMPLES // down)
+    generator = _generator(place.seed, "" if joint else place.layer)
+    chance = torch.rand(2, down, across, generator=generator, dtype=torch.float64)
+    rows = _drawn(height, down, chance[0], joint).flatten()
+    return rows, _drawn(width, across, chance[1].T, joint).T.flatten()
+
+
+def _drawn(length: int, fields: int, chance: Tensor, joint: bool) -> Tensor:
+    """Return a cell of each of the fields along a side of ``length`` cells, ``[fields, others]``."""
+    edges = torch.arange(fields + 1, dtype=torch.float64) * length / fields
+    if not joint:  # no cell in two fields
+        edges = edges.floor()
+    low, high = edges[:-1, None], edges[1:, None]
+    return (low + chance * (high - low)).floor().long().clamp_(max=length - 1)
+
+
+def _generator(seed: int, layer: str) -> torch.Generator:
+    return torch.Generator().manual_seed((seed + zlib.crc32(layer.encode())) % 2**63)
+
+
+def _waves(channels: int) -> int:
+    return min(_MOST_WAVES, 2 * channels)
 
 
 class _Gram(torch.autograd.Function):
@@ -50,5 +250,46 @@ class _Gram(torch.autograd.Function):
         return pulled.view(features.shape).to(features.dtype)
 
 
+class _Waves(torch.autograd.Function):
+    """Sums cos(W f + b) over positions, in chunks: D M numbers are never held at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, turns: Tensor, shifts: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(features, turns, shifts)
+        total: Tensor = torch.zeros_like(shifts)
+        matrix, step = as_matrix(features), _CHUNK // len(turns)
+        for start in range(0, matrix.shape[1], step):
+            part = matrix[:, start : start + step]
+            total += torch.addmm(shifts[:, None], turns, part.to(turns.dtype)).cos_().sum(1)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        features, turns, shifts = ctx.saved_tensors
+        matrix = as_matrix(features)
+        pulled = torch.empty_like(matrix)
+        pull = -(turns * gradient[:, None]).T
+        step = _CHUNK // len(turns)
+        for start in range(0, matrix.shape[1], step):
+            part = matrix[:, start : start + step].to(turns.dtype)
+            pulled[:, start : start + step] = pull @ torch.addmm(shifts[:, None], turns, part).sin_()
+        return pulled.view(features.shape), None, None
+
+
 def _wide_matrix(features: Tensor) -> Tensor:
-    return as_matrix(features).to(torch.promote_types(features.dtype, torch.float32))
+    return as_matrix(features).to(_wide(features.dtype))
+
+
+MEAN = Statistic("mean", lambda f, _: mean(f), lambda n, _: (n, 1))
+SQUARES = Statistic("squares", lambda f, _: squares(f), lambda n, _: (n, 2))
+GRAM = Statistic("gram", lambda f, _: gram(f), lambda n, _: (n, n))
+MOMENTS = Statistic("moments", lambda f, _: moments(f), lambda n, _: (n, n + 1))
+FOURIER = Statistic("fourier", fourier, lambda n, _: (_waves(n), 1))
+SAMPLES = Statistic("samples", samples, lambda n, place: (n, len(points(place)[0])), mean=False)
+COLUMNS = Statistic(
+    "columns",
+    lambda f, place: samples(f, place, joint=True),
+    lambda n, place: (n, len(points(place, joint=True)[0])),
+    mean=False,
+)

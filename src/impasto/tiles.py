@@ -80,12 +80,20 @@ class Step(NamedTuple):
 class Tile:
     """A window of the picture, and how each layer pads and crops what it computes from it.
 
-    A span that reaches outside the picture means the far side's pixels (circular padding).
+    A span that reaches outside the picture means the far side's pixels (circular padding). ``own`` are
+    the rows and columns of the pixels that the tile owns, of a picture of ``size``.
     """
 
     rows: Span
     columns: Span
     steps: dict[str, tuple[Step, Step]]
+    own: tuple[Span, Span]
+    size: tuple[int, int]
+
+    def cells(self, layer: str) -> tuple[Span, Span]:
+        """Return the rows and the columns of a layer's cells that the tile owns."""
+        rows, columns = (_cells(own, layer) for own in self.own)
+        return rows, columns
 
     def border(self, layer: str) -> tuple[int, int, int, int]:
         """Return the padding of a layer's convolution on the left, right, top and bottom."""
@@ -124,8 +132,8 @@ def cut(
     """
     sides = _sides(size, tuple(layers), tile, padding, extra or {})
     return [
-        Tile(rows, columns, {name: (down[name], across[name]) for name in down})
-        for (rows, down), (columns, across) in product(*sides)
+        Tile(rows, columns, {name: (down[name], across[name]) for name in down}, (top, left), size)
+        for (top, rows, down), (left, columns, across) in product(*sides)
     ]
 
 
@@ -138,7 +146,7 @@ def spans(
         InputError: as `cut`.
     """
     down, across = _sides(size, tuple(layers), tile, padding, {})
-    return [span for span, _ in down], [span for span, _ in across]
+    return [span for _, span, _ in down], [span for _, span, _ in across]
 
 
 def _sides(
@@ -147,8 +155,8 @@ def _sides(
     tile: tuple[int, int] | None,
     padding: str,
     extra: Mapping[str, int],
-) -> list[list[tuple[Span, dict[str, Step]]]]:
-    """Return windows and steps along both sides."""
+) -> list[list[tuple[Span, Span, dict[str, Step]]]]:
+    """Return what tiles own, windows and steps, along both sides."""
     sides = []
     grid = stride(deepest(layers))
     for length, limit in zip(size, tile or size, strict=True):
@@ -159,7 +167,7 @@ def _sides(
                 f"circular padding cannot be cut at {size[1]}x{size[0]} px: use sides that are "
                 f"multiples of {grid}, more --memory, or another --padding"
             )
-        sides.append([_walk(own, length, layers, extra, wraps) for own in owned])
+        sides.append([(own, *_walk(own, length, layers, extra, wraps)) for own in owned])
     return sides
 
 
@@ -184,7 +192,7 @@ def _walk(
         bounds = Span(0, length // scale)
         if need and after_it and stride(after_it) > scale:
             need = Span(2 * need.start, 2 * need.stop)
-        mine = _widened(Span(own.start // scale, own.stop // scale), extra.get(name, 0), bounds, wraps)
+        mine = _widened(_cells(own, name), extra.get(name, 0), bounds, wraps)
         onward = need or mine
         if own.length == length:  # one piece: all there is, as an uncut picture has it
             mine = onward = out = bounds
@@ -200,6 +208,11 @@ def _walk(
         need = Span(out.start - 1 + pads[0], out.stop + 1 - pads[1])
     assert need is not None
     return need, dict(reversed(steps.items()))
+
+
+def _cells(own: Span, layer: str) -> Span:
+    scale = stride(layer)
+    return Span(own.start // scale, own.stop // scale)
 
 
 def _widened(span: Span, extra: int, bounds: Span, wraps: bool) -> Span:

@@ -185,10 +185,9 @@ class VGG19(nn.Module):
                 sizes.append(winograd.workspace(layer.channels, layer.inputs, down, across))
         return copies + max(sizes)
 
-    def empty_gram(self, layer: str) -> Tensor:
-        """Return room for the Gram matrix ``[N, N]`` of a layer, in the type that `gram` gives."""
-        bias = self.get_buffer(f"{layer}_bias")
-        return bias.new_empty(len(bias), len(bias), dtype=self.real)
+    def channels(self, layer: str) -> int:
+        """Return N, the channels of a layer."""
+        return len(self.get_buffer(f"{layer}_bias"))
 
 
 def _pad(x: Tensor, border: Border, padding: str) -> Tensor:
