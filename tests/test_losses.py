@@ -171,3 +171,30 @@ def test_total_variation_is_a_mean_per_pixel_whatever_the_size(size: tuple[int, 
     assert losses.total_variation(checkers.expand(3, *size)).item() == pytest.approx(6, rel=1e-12)
     assert losses.total_variation(stripes.expand(3, *size)).item() == pytest.approx(3, rel=1e-12)
     assert losses.total_variation(stripes[None] / 2).item() == pytest.approx(0.25, rel=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("wrap", [False, True])
+def test_total_variation_comes_in_strips_of_any_height(norm: str, wrap: bool) -> None:
+    picture = features(11, (3, 9, 6))
+    size = (9, 6)
+    whole = losses.total_variation(picture, norm, wrap)
+    below = torch.cat([picture, picture[:, :1]], dim=1) if wrap else picture
+    parts = [
+        losses.strip_variation(below[:, top : top + 5], min(4, 9 - top), size, norm, wrap)
+        for top in range(0, 9, 4)
+    ]
+    assert sum(part.item() for part in parts) == pytest.approx(whole.item(), rel=1e-12)
+    if wrap:
+        rolled = losses.total_variation(picture.roll((4, 2), (1, 2)), norm, wrap)
+        assert rolled.item() == pytest.approx(whole.item(), rel=1e-12)
+    assert losses.total_variation(torch.full_like(picture, 0.3), norm, wrap).item() == 0
+
+
+def test_l1_variation_is_the_mean_step_and_round_at_zero() -> None:
+    stripes = torch.arange(64).remainder(2).double().expand(1, 8, 64)
+    assert losses.total_variation(stripes, "l1").item() == pytest.approx(1, abs=0.005)
+    faint = losses.total_variation(stripes / 2550, "l1").item()
+    assert faint < 0.1 / 2550
+    at = features(12, (2, 4, 5)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: losses.total_variation(x, "l1", wrap=True), at)

@@ -133,6 +133,63 @@ def test_lists_as_json_and_toml_give_them_are_taken() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), (0.5, 0.5)),
+        (("equal",), (0.5, 0.5)),
+        (("1/N^2",), (0.8, 0.2)),
+        (("geometric", 3), (0.25, 0.75)),
+        ((3, 0.5), (3, 0.5)),
+        (("relu2_1=2",), (0, 2)),
+        (("block2_conv1=0.25", "conv1_1=1"), (1, 0.25)),
+    ],
+)
+def test_layer_weights_come_as_a_list_by_name_or_by_rule(
+    given: tuple[Any, ...], expected: tuple[float, ...]
+) -> None:
+    recipe = Recipe(style_layers=("conv1_1", "conv2_1"), layer_weights=given)
+    assert tuple(recipe.weight_of_layer.values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("geometric",), "geometric R"),
+        (("geometric", 0), "geometric R"),
+        (("harmonic",), "equal, 1/N"),
+        (("equal", 2), "equal, 1/N"),
+        (("conv3_3=1",), "none of the --style-layers"),
+        (("conv1_1=much",), "a number of 0 or more"),
+        (("conv1_1=-1",), "a number of 0 or more"),
+        (("conv1_1=0",), "all zero"),
+        (("conv1_9=0",), "unknown layer"),
+    ],
+)
+def test_other_layer_weights_are_refused(given: tuple[Any, ...], message: str) -> None:
+    assert message in refusal(layer_weights=given)
+
+
+def test_a_style_has_a_scale_of_its_own_or_the_common_one() -> None:
+    assert Recipe(style_scale=(0.5,)).scale_of_styles(2) == (0.5, 0.5)
+    assert Recipe(style_scale=(0.5, 2)).scale_of_styles(2) == (0.5, 2)
+    with pytest.raises(InputError, match="3 scales for 2 style pictures"):
+        Recipe(style_scale=(1, 2, 3)).scale_of_styles(2)
+
+
+def test_colours_losses_and_seams_are_checked() -> None:
+    assert "has no --color-method pca; use auto or lab or luminance" in refusal(
+        color="content", color_method="pca"
+    )
+    assert "has no --color-method lab" in refusal(color_method="lab")
+    assert "unknown style loss 'grm'" in refusal(style_loss=("grm",))
+    assert "each only once" in refusal(style_loss=("gram", "gram"))
+    assert "2 weights for 1 losses" in refusal(style_loss_weights=(1, 2))
+    assert "all zero" in refusal(style_loss_weights=(0,))
+    assert "needs --padding circular" in refusal(tileable=True, padding="zeros")
+    assert Recipe(tileable=True).padding == "circular"
+
+
 def test_layer_weights_are_used_as_given_and_else_equal() -> None:
     assert Recipe().weight_of_layer == dict.fromkeys(REPORT_LAYERS, 0.2)
     given = Recipe(style_layers=("conv2_1", "conv1_1"), layer_weights=(3, 0.5))
@@ -264,6 +321,7 @@ def test_every_field_can_stand_in_a_recipe_file(tmp_path: Path) -> None:
     for field in dataclasses.fields(Recipe):
         value = field.default
         text = repr(list(value)) if isinstance(value, tuple) else repr(value)
+        text = text.lower() if isinstance(value, bool) else text
         lines.append(f"{flag(field.name)[2:]} = {text}")
     assert Recipe(**read_toml(toml(tmp_path, "\n".join(lines)))) == Recipe()  # type: ignore[arg-type]
 

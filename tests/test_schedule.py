@@ -152,3 +152,12 @@ def test_an_enlarged_picture_gets_back_detail_of_the_photograph_alone() -> None:
     assert torch.equal(schedule.enlarge(photo, (40, 60), photo), photo)
     flat = torch.full_like(photo, 0.3)
     torch.testing.assert_close(schedule.enlarge(small, (40, 60), flat), plain)
+
+
+def test_a_repeating_picture_is_enlarged_across_its_far_sides() -> None:
+    picture = torch.rand(3, 16, 32, generator=torch.Generator().manual_seed(0))
+    larger = schedule.enlarge(picture, (48, 80), wrap=True)
+    rolled = schedule.enlarge(picture.roll((2, 4), (1, 2)), (48, 80), wrap=True)
+    torch.testing.assert_close(rolled, larger.roll((6, 10), (1, 2)), rtol=0, atol=1e-5)
+    inside = (slice(None), slice(12, 36), slice(20, 60))
+    torch.testing.assert_close(larger[inside], schedule.enlarge(picture, (48, 80))[inside])

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from impasto import devices, schedule, transfer
+from impasto import color, devices, losses, schedule, transfer
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
 from impasto.plan import make
 from impasto.recipe import Recipe
 from impasto.tiles import Cut
-from impasto.transfer import Pictures
+from impasto.transfer import Pictures, plan_for, run
 from impasto.weights import Weights
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny_network")
@@ -463,9 +463,11 @@ def test_the_photographs_detail_comes_in_only_where_the_run_began_with_it(
     given = []
     enlarge = schedule.enlarge
 
-    def watched(picture: Tensor, size: tuple[int, int], content: Tensor | None = None) -> Tensor:
+    def watched(
+        picture: Tensor, size: tuple[int, int], content: Tensor | None = None, wrap: bool = False
+    ) -> Tensor:
         given.append(content is not None)
-        return enlarge(picture, size, content)
+        return enlarge(picture, size, content, wrap)
 
     monkeypatch.setattr(schedule, "enlarge", watched)
     tell(Pictures(PHOTO, (PAINTING,)), init=init, levels=(24,))
@@ -478,3 +480,91 @@ def test_a_step_that_is_kept_keeps_no_optimiser() -> None:
     for step in steps:
         with pytest.raises(RuntimeError, match="the run has moved on"):
             step.state()
+
+
+# --- colours, seams, calm -----------------------------------------------------------------------
+
+
+def finished(pictures: Pictures, **options: Any) -> Tensor:
+    *_, last = tell(pictures, **options)
+    assert isinstance(last, Finished)
+    return last.picture
+
+
+@pytest.mark.parametrize("method", ["auto", "lab", "luminance"])
+def test_the_photographs_colours_are_put_back(method: str) -> None:
+    grey = color.luminance(PHOTO)
+    found = finished(Pictures(grey, (PAINTING,)), color="content", color_method=method)
+    assert (found.amax(0) - found.amin(0)).max() < 0.01
+    assert (found - finished(Pictures(grey, (PAINTING,)))).abs().max() > 0.05
+
+
+def test_no_strength_leaves_the_colours_alone() -> None:
+    plain = finished(Pictures(PHOTO, (PAINTING,)))
+    for kind in ("content", "match"):
+        found = finished(Pictures(PHOTO, (PAINTING,)), color=kind, color_strength=0)
+        assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("method", ["auto", "monge", "pca", "cholesky", "histogram"])
+def test_a_painting_is_matched_to_the_photograph_before_it_is_looked_at(method: str) -> None:
+    matched = color.match(PAINTING, PHOTO, "monge" if method == "auto" else method, 0.7)
+    found = finished(
+        Pictures(PHOTO, (PAINTING,)), color="match", color_method=method, color_strength=0.7
+    )
+    assert torch.equal(found, finished(Pictures(PHOTO, (matched,))))
+    assert not torch.equal(found, finished(Pictures(PHOTO, (PAINTING,))))
+
+
+@pytest.mark.parametrize("kind", ["content", "match"])
+def test_a_texture_has_no_photograph_to_take_colours_from(kind: str) -> None:
+    with pytest.raises(InputError, match=f"--color {kind}: this run has no photograph"):
+        tell(Pictures(None, (PAINTING,)), color=kind, init="noise")
+
+
+def test_noise_is_taken_out_of_the_finished_picture() -> None:
+    rough = finished(Pictures(PHOTO, (PAINTING,)))
+    smooth = finished(Pictures(PHOTO, (PAINTING,)), denoise=0.1)
+    assert losses.total_variation(smooth) < 0.7 * losses.total_variation(rough)
+
+
+def test_the_mean_of_the_iterates_is_returned() -> None:
+    events = tell(Pictures(PHOTO, (PAINTING,)), average=0.5, iterations=3, levels=(1,))
+    pictures = [event.picture for event in events if isinstance(event, Step)]
+    expected = (pictures[1] + 2 * pictures[2] + 4 * pictures[3]) / 7
+    last = events[-1]
+    assert isinstance(last, Finished)
+    torch.testing.assert_close(last.picture, expected, rtol=0, atol=1e-6)
+
+
+def test_the_mean_goes_on_where_a_run_was_left() -> None:
+    options: dict[str, Any] = {"average": 0.8, "iterations": 6, "levels": (1,)}
+    recipe, pictures = Recipe(size=32, precision="float32", **options), Pictures(PHOTO, (PAINTING,))
+    plan = plan_for(recipe, pictures)
+    state = None
+    for event in run(recipe, pictures, plan):
+        if isinstance(event, Step) and event.iteration == 3:
+            state = event.state()
+    *_, whole = run(recipe, pictures, plan)
+    *_, continued = run(recipe, pictures, plan, state)
+    assert isinstance(whole, Finished)
+    assert isinstance(continued, Finished)
+    assert torch.equal(whole.picture, continued.picture)
+
+
+def test_a_tileable_picture_has_no_seam_where_it_meets_itself() -> None:
+    options: dict[str, Any] = {"init": "noise", "iterations": 12, "size": "50x40", "levels": (24,)}
+    found = finished(Pictures(None, (PAINTING,)), tileable=True, denoise=0.02, **options)
+    assert found.shape == (3, 48, 64)
+    twice = found.tile(1, 2, 2)
+    seams = [twice.diff(dim=1)[:, 47].abs().mean(), twice.diff(dim=2)[:, :, 63].abs().mean()]
+    inside = [found.diff(dim=1).abs().mean(), found.diff(dim=2).abs().mean()]
+    for seam, usual in zip(seams, inside, strict=True):
+        assert seam < 1.6 * usual
+
+
+def test_a_smaller_style_is_another_target() -> None:
+    one, half = (finished(Pictures(PHOTO, (PAINTING,)), style_scale=(scale,)) for scale in (1, 0.5))
+    assert (one - half).abs().max() > 0.02
+    both = finished(Pictures(PHOTO, (PAINTING, PAINTING)), style_scale=(1, 0.5))
+    assert (both - one).abs().max() > 0.01

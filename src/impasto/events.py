@@ -40,6 +40,8 @@ class Started:
     notes: tuple[str, ...]
     levels: tuple[str, ...]
     """How each level is carried out, in words."""
+    finish: Callable[[Tensor], Tensor]
+    """Makes of a step's picture what is written: its full size, colours and noise as asked for."""
 
 
 @dataclass(frozen=True)

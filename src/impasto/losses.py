@@ -34,20 +34,22 @@ __all__ = [
     "gram_distance",
     "gram_mean_std_loss",
     "mean_loss",
-    "mean_steps",
     "nearest_losses",
     "paired_gaussian_loss",
     "polynomial_loss",
     "self_similarity_loss",
     "sliced_loss",
     "squared_distance",
-    "squared_steps",
+    "strip_variation",
     "style_layer_loss",
     "style_loss",
     "total_loss",
     "total_variation",
     "wasserstein",
 ]
+
+_FOOT = 1 / 255
+"""Below such a difference of pixels, L1 total variation is round."""
 
 _DIRECTIONS = 128
 """Directions of the sliced distance; its error falls with their root."""
@@ -113,33 +115,45 @@ def total_loss(content: Tensor, style: Tensor, alpha: float, beta: float) -> Ten
     return alpha * content + beta * style
 
 
-def total_variation(picture: Tensor) -> Tensor:
-    """Return the mean squared difference of neighbouring pixels, across plus down; a scalar.
+def total_variation(picture: Tensor, norm: str = "l2", wrap: bool = False) -> Tensor:
+    """Return the mean difference of neighbouring pixels, across plus down; a scalar.
 
     sum over the C channels and both directions of mean (x_p - x_q)^2, for pixels in 0..1: a mean per
-    pixel, so that a weight means the same at every size.
+    pixel, so that a weight means the same at every size. ``l1`` takes |x_p - x_q|, with a round foot:
+    sqrt(d^2 + e^2) - e with e = 1/255. With ``wrap``, the far sides are neighbours.
 
     Reference: Mahendran and Vedaldi, "Understanding Deep Image Representations by Inverting Them"
-    (2015), with exponent 2.
+    (2015), with exponents 2 and 1.
 
     Example:
         >>> total_variation(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])).item()
         1.0
     """
-    return mean_steps(*squared_steps(picture), (picture.shape[1], picture.shape[2]))
+    size = picture.shape[1], picture.shape[2]
+    below = picture[:, :1] if wrap else picture[:, :0]
+    return strip_variation(torch.cat([picture, below], dim=1), size[0], size, norm, wrap)
 
 
-def squared_steps(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sums of (x_p - x_q)^2 over pixels beside and below each other; two scalars."""
-    across = (picture[:, :, 1:] - picture[:, :, :-1]).square().sum()
-    down = (picture[:, 1:, :] - picture[:, :-1, :]).square().sum()
-    return across, down
+def strip_variation(
+    strip: Tensor, rows: int, size: tuple[int, int], norm: str = "l2", wrap: bool = False
+) -> Tensor:
+    """Return what ``rows`` rows of a picture of ``size`` add to its `total_variation`.
 
+    ``strip`` has these rows and the one below them, if there is one.
+    """
 
-def mean_steps(across: Tensor, down: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return total variation from `squared_steps`, of a picture of ``size`` or summed over its parts."""
+    def total(steps: Tensor) -> Tensor:
+        if norm == "l2":
+            return exact(steps.square().sum())
+        return exact(((steps.square() + _FOOT**2).sqrt() - _FOOT).sum())
+
     height, width = size
-    return exact(across) / (height * (width - 1)) + exact(down) / ((height - 1) * width)
+    beside = strip[:, :rows]
+    right = beside.roll(-1, 2) if wrap else beside[:, :, 1:]
+    across = total(right - beside[:, :, : right.shape[2]])
+    down = total(strip[:, 1:] - strip[:, :-1])
+    edge = 0 if wrap else 1
+    return across / (height * (width - edge)) + down / ((height - edge) * width)
 
 
 def exact(summary: Tensor) -> Tensor:

@@ -443,18 +443,21 @@ class Objective:
         if not (weight and self.team.leads):
             return 0.0
         _, height, width = picture.shape
+        norm, wrap = self.recipe.tv_norm, self.recipe.tileable
         rows = max(1, _STRIP // width)
         value = 0.0
         for top in range(0, height, rows):
+            # Below the last row is the first, where the picture repeats.
+            below = min(top + rows + 1, height + wrap)
+            places = torch.arange(top, below, device=picture.device) % height
             with torch.set_grad_enabled(gradient is not None):
-                strip = picture[:, top : top + rows + 1].detach().requires_grad_(gradient is not None)
-                across, _ = losses.squared_steps(strip[:, :rows])
-                _, down = losses.squared_steps(strip)
-                part = losses.mean_steps(across, down, (height, width))
+                strip = picture[:, places].detach().requires_grad_(gradient is not None)
+                count = min(rows, height - top)
+                part = losses.strip_variation(strip, count, (height, width), norm, wrap)
             value += part.item()
             if gradient is not None:
                 (change,) = torch.autograd.grad(part, strip)
-                gradient[:, top : top + rows + 1].add_(change, alpha=weight)
+                gradient.index_add_(1, places, change, alpha=weight)
         return value
 
     def _over_tiles(self, table: Tensor) -> Tensor:

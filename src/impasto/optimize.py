@@ -259,7 +259,10 @@ def _picture_at(angles: Tensor) -> Tensor:
 
 
 class Outcome(NamedTuple):
-    """How a descent ended: why, after how much work, and the picture with the lowest total."""
+    """How a descent ended: why, after how much work, and its picture.
+
+    That is the one with the lowest total, or the iterates' mean where `Recipe.average` asks for it.
+    """
 
     reason: str
     iterations: int
@@ -317,7 +320,9 @@ def descend(
 
     del start  # it may be large
     iteration, halvings, best, totals = 0, 0, optimizer.picture, [optimizer.losses.total]
+    mean = torch.zeros_like(best) if recipe.average else None
     if state is not None:
+        mean = state["mean"]
         iteration, halvings, best = state["iteration"], state["halvings"], state["best"]
         evaluations, totals = state["evaluations"], list(state["totals"])
 
@@ -334,6 +339,7 @@ def descend(
             "halvings": halvings,
             "totals": list(totals),
             "best": best,
+            "mean": None if mean is None else mean.clone(),
             "optimizer": optimizer.state(),
         }
 
@@ -359,9 +365,12 @@ def descend(
             reason = "nothing lower found"
             break
         iteration += 1
-        if optimizer.losses.total < min(totals):
+        if mean is None and optimizer.losses.total < min(totals):
             best = optimizer.picture
         totals.append(optimizer.losses.total)
+        if mean is not None:
+            mean.lerp_(optimizer.picture, 1 - recipe.average)
+            best = mean / (1 - recipe.average**iteration)
         yield here()
     return Outcome(reason, iteration, evaluations, best)
 

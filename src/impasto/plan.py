@@ -47,11 +47,15 @@ class Level:
     optimizer: str
     history: int
     cut: Cut = WHOLE
+    extra: int = 0
 
     @property
     def held(self) -> int:
-        """How many tensors of the picture's size the optimiser holds: no more pairs than iterations."""
-        return pictures_held(self.optimizer, min(self.history, self.iterations))
+        """How many tensors of the picture's size are held: no more pairs than iterations.
+
+        The optimiser's, and ``extra``: the mean of the iterates, the photograph whose colours are kept.
+        """
+        return pictures_held(self.optimizer, min(self.history, self.iterations)) + self.extra
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe as it is carried out on this level."""
@@ -122,12 +126,12 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     inputs = _inputs(recipe, size, content, found)
     smallest = schedule.smallest_side(recipe)
     levels: list[Level] = []
-    ample = True
+    ample, extra = True, 2 * bool(recipe.average) + (recipe.color == "content")
     for stage, iterations in reversed(schedule.levels(recipe, *size, found)):
         schedule.check_sides(*stage, "the picture", smallest)
-        for style in schedule.styles_at(stage, found):
+        for style in schedule.styles_at(recipe, stage, found):
             schedule.check_sides(*style, "a style", smallest)
-        level = Level(stage, iterations, recipe.optimizer, recipe.history)
+        level = Level(stage, iterations, recipe.optimizer, recipe.history, extra=extra)
         room = _Room(budget, costs, inputs, found, last=not levels, ranks=ranks)
         ample = ample and room.is_ample(level)
         levels.append(_within(room, level))
@@ -139,7 +143,7 @@ def _inputs(recipe: Recipe, size: Size, content: Size | None, styles: Sequence[S
     pictures = [size] if content else []
     pictures += [
         min(style, fitted)
-        for style, fitted in zip(styles, schedule.styles_at(size, styles), strict=True)
+        for style, fitted in zip(styles, schedule.styles_at(recipe, size, styles), strict=True)
     ]
     return pictures if recipe.init in schedule.STARTS else [*pictures, size]
 
@@ -170,7 +174,7 @@ def forecast(
         windows = costs.windows(level.size, level.cut)
         pace = costs.pace(windows.largest, plan.device)
         seconds += costs.seconds(
-            level.size, level.iterations, level.cut, schedule.styles_at(level.size, found), pace
+            level.size, level.iterations, level.cut, schedule.styles_at(recipe, level.size, found), pace
         )
         if level is last:  # the saved picture is read and measured
             seconds += pace[0] * windows.pixels
@@ -204,12 +208,16 @@ class _Room(NamedTuple):
 
     def needed(self, level: Level, cut: Cut) -> int:
         """Return the most bytes that the level takes, cut like this."""
-        styles = schedule.styles_at(level.size, self.styles)
+        styles = schedule.styles_at(self.costs.recipe, level.size, self.styles)
         return self.costs.memory(level.size, level.held, cut, self.inputs, styles, self.last, self.ranks)
 
     def is_ample(self, level: Level) -> bool:
         """Say whether there is so much that nothing has to be counted."""
-        sizes = [level.size, *self.inputs, *schedule.styles_at(level.size, self.styles)]
+        sizes = [
+            level.size,
+            *self.inputs,
+            *schedule.styles_at(self.costs.recipe, level.size, self.styles),
+        ]
         area = max(height * width for height, width in sizes)
         return self.ranks == 1 and self.budget > (1 << 30) + area * (_PLENTY + 24 * level.held)
 

@@ -5,6 +5,7 @@ from here.
 """
 
 import dataclasses
+import math
 import re
 import tomllib
 from itertools import pairwise
@@ -16,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from impasto.catalog import PRESETS, STYLE_LOSSES
 from impasto.errors import InputError, near
-from impasto.layers import REPORT_CONTENT, REPORT_STYLE, canonical, deepest
+from impasto.layers import LAYERS, REPORT_CONTENT, REPORT_STYLE, canonical, deepest
 
 __all__ = ["Recipe", "memory_bytes", "read_toml"]
 
@@ -28,6 +29,11 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 30_000
 _MOST_LEVELS = 12
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_COLOR_METHODS = {
+    "style": (),
+    "content": ("lab", "luminance"),
+    "match": ("monge", "pca", "cholesky", "histogram"),
+}
 _MAX_FILE_BYTES = 256 * 1024
 
 
@@ -53,6 +59,8 @@ class Recipe:
     """Weight of the style loss."""
     tv: Weight = 0.1
     """Weight of total variation, a mean per pixel: against speckle and checkerboard in flat areas."""
+    tv_norm: Literal["l2", "l1"] = "l2"
+    """Of the differences of neighbours: l2 squares them, l1 spares edges."""
     weighting: Literal["balanced", "report"] = "balanced"
     """balanced: each loss relative to its target, the same at any size; report: equations 1 to 5."""
     style_loss: tuple[str, ...] = ("gram",)
@@ -67,10 +75,24 @@ class Recipe:
     """Layers of the content loss, averaged (block4_conv2, conv4_2 or relu4_2 mean the same)."""
     style_layers: tuple[str, ...] = REPORT_STYLE
     """Layers of the style loss."""
-    layer_weights: tuple[Weight, ...] = ()
-    """One weight w_l per style layer; without it each is 1 / number of layers."""
+    layer_weights: tuple[Weight | str, ...] = ()
+    """One w_l per style layer, or LAYER=w ..., or a rule: equal (1 / number of layers, the default),
+    1/N^2 by channels, geometric R, each R times the one before; rules sum to 1."""
     style_weights: tuple[Weight, ...] = ()
     """One weight per style picture, scaled to sum to 1; without it all are equal."""
+    style_scale: tuple[Positive, ...] = (1.0,)
+    """The style's long side over the picture's, one for all or one per style: the size of strokes."""
+    color: Literal["style", "content", "match"] = "style"
+    """style: the painting's colours; content: the photograph's, put back at the end; match: the
+    painting's are first matched to the photograph's."""
+    color_method: Literal["auto", "lab", "luminance", "monge", "pca", "cholesky", "histogram"] = "auto"
+    """Of content: lab (auto) or luminance alone; of match: monge (auto), pca, cholesky or histogram."""
+    color_strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How much of that is done, 0 to 1."""
+    denoise: Weight = 0.0
+    """Weight of Chambolle's total variation denoising of the finished picture; 0.1 is much."""
+    tileable: bool = False
+    """Make it repeat without a seam: circular padding, sides rounded up to multiples of 16."""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
     """lbfgs: box-constrained, few iterations; adam: the report's."""
     iterations: Count = 100
@@ -81,6 +103,8 @@ class Recipe:
     """Adam's step, in units of the 0..1 pixel range."""
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
     """Adam's decay of the first and second moments."""
+    average: Share = 0.0
+    """Return the mean of the iterates, each weighing this much of the next: 0.9 for a calmer picture."""
     history: Annotated[int, Field(ge=1, le=1000)] = 20
     """Pairs of steps that L-BFGS remembers; each costs 24 bytes per pixel."""
     init: str = "content"
@@ -124,13 +148,18 @@ class Recipe:
                 raise InputError(f"{_flag(field)} names a layer twice; name each layer once")
             if not names:
                 raise InputError(f"{_flag(field)} needs at least one layer")
-        if self.layer_weights and len(self.layer_weights) != len(self.style_layers):
-            raise InputError(
-                f"--layer-weights has {len(self.layer_weights)} weights for "
-                f"{len(self.style_layers)} style layers; give one per layer of --style-layers"
-            )
-        if self.layer_weights and sum(self.layer_weights) == 0:
+        if not any(self.weight_of_layer.values()):
             raise InputError("--layer-weights are all zero; at least one must be positive")
+        allowed = _COLOR_METHODS[self.color]
+        if self.color_method not in ("auto", *allowed):
+            known = " or ".join(("auto", *allowed))
+            raise InputError(
+                f"--color {self.color} has no --color-method {self.color_method}; use {known}"
+            )
+        if self.tileable:
+            if self.padding not in (type(self).padding, "circular"):
+                raise InputError("--tileable needs --padding circular; leave --padding out")
+            object.__setattr__(self, "padding", "circular")
         if self.style_weights and sum(self.style_weights) == 0:
             raise InputError("--style-weights are all zero; at least one must be positive")
         for name in self.style_loss:
@@ -208,9 +237,65 @@ class Recipe:
 
     @property
     def weight_of_layer(self) -> dict[str, float]:
-        """The weight w_l of each style layer."""
-        weights = self.layer_weights or (1 / len(self.style_layers),) * len(self.style_layers)
-        return dict(zip(self.style_layers, weights, strict=True))
+        """The weight w_l of each style layer.
+
+        Example:
+            >>> Recipe(style_layers=("conv1_1", "conv2_1"), layer_weights=("1/N^2",)).weight_of_layer
+            {'block1_conv1': 0.8, 'block2_conv1': 0.2}
+        """
+        layers = self.style_layers
+        numbers = [weight for weight in self.layer_weights if not isinstance(weight, str)]
+        words = [weight for weight in self.layer_weights if isinstance(weight, str)]
+        match words:
+            case [] if numbers:
+                if len(numbers) != len(layers):
+                    raise InputError(
+                        f"--layer-weights has {len(numbers)} weights for {len(layers)} style layers; "
+                        "give one per layer of --style-layers"
+                    )
+                return dict(zip(layers, numbers, strict=True))
+            case [] | ["equal"] if not numbers:
+                rule = [1.0] * len(layers)
+            case ["1/N^2"] if not numbers:
+                rule = [1 / LAYERS[name].channels ** 2 for name in layers]
+            case ["geometric"] if len(numbers) == 1 and numbers[0] > 0:
+                rule = [numbers[0] ** index for index in range(len(layers))]
+            case _ if not numbers and all("=" in word for word in words):
+                return self._named_weights(words)
+            case _:
+                raise InputError(
+                    f"--layer-weights {' '.join(map(str, self.layer_weights))}: give one number per "
+                    "style layer, LAYER=w ..., equal, 1/N^2, or geometric R"
+                )
+        return {name: weight / sum(rule) for name, weight in zip(layers, rule, strict=True)}
+
+    def _named_weights(self, words: list[str]) -> dict[str, float]:
+        found = dict.fromkeys(self.style_layers, 0.0)
+        for word in words:
+            name, _, number = word.partition("=")
+            if (layer := canonical(name)) not in found:
+                raise InputError(f"--layer-weights {word}: {layer} is none of the --style-layers")
+            try:
+                found[layer] = float(number)
+            except ValueError:
+                found[layer] = math.nan
+            if not 0 <= found[layer] < math.inf:
+                raise InputError(f"--layer-weights {word}: the weight must be a number of 0 or more")
+        return found
+
+    def scale_of_styles(self, count: int) -> tuple[float, ...]:
+        """Return the scale of each of ``count`` style pictures.
+
+        Raises:
+            InputError: ``style_scale`` are of another number.
+        """
+        scales = self.style_scale
+        if len(scales) not in (1, count):
+            raise InputError(
+                f"--style-scale has {len(scales)} scales for {count} style "
+                f"picture{'s' * (count != 1)}; give one for all or one per style"
+            )
+        return scales * count if len(scales) == 1 else scales
 
     @property
     def weight_of_style_loss(self) -> dict[str, float]:

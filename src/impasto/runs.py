@@ -17,7 +17,7 @@ from torch import Tensor
 from impasto import cost, images, memory, schedule, transfer
 from impasto import plan as planning
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
-from impasto.events import Event, Finished, Losses, Step
+from impasto.events import Event, Finished, Losses, Started, Step
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
 from impasto.recipe import Recipe, memory_bytes
@@ -85,11 +85,13 @@ def carry_out(
             for event in story:
                 if isinstance(event, Step):
                     last = event
+                elif isinstance(event, Started):
+                    finish = event.finish
                 watchers = _show(event, watchers, failures)
     except Interrupted as interruption:
         if last is None:
             raise
-        images.write(schedule.resize(last.best.cpu(), plan.size), files.out)
+        images.write(finish(last.best.cpu()), files.out)
         said = f"interrupted at iteration {last.iteration}; wrote the best picture to {files.out}"
         if team.size > 1:
             said += " (torchrun interrupts all processes when one of them has ended)"

@@ -24,6 +24,7 @@ __all__ = [
     "fit",
     "fitted",
     "levels",
+    "on_grid",
     "resize",
     "shrink",
     "smallest_side",
@@ -59,9 +60,32 @@ def fitted(height: int, width: int, long_side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def styles_at(size: tuple[int, int], styles: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the sizes of the styles of a picture of ``size``: its long side, their own aspects."""
-    return [fitted(*style, max(size)) for style in styles]
+def styles_at(
+    recipe: Recipe, size: tuple[int, int], styles: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Return the sizes of the styles of a picture of ``size``: its long side by the style's scale.
+
+    Every style keeps its aspect. Without a seam, its sides are multiples of 16 too.
+
+    Example:
+        >>> styles_at(Recipe(style_scale=(0.5,)), (384, 512), [(300, 200)])
+        [(256, 171)]
+    """
+    scales = recipe.scale_of_styles(len(styles))
+    sizes = [
+        fitted(*style, round(scale * max(size))) for style, scale in zip(styles, scales, strict=True)
+    ]
+    return [on_grid(*found) for found in sizes] if recipe.tileable else sizes
+
+
+def on_grid(height: int, width: int) -> tuple[int, int]:
+    """Return (height, width) rounded up to multiples of 16, for circular padding.
+
+    Example:
+        >>> on_grid(100, 160)
+        (112, 160)
+    """
+    return -(-height // 16) * 16, -(-width // 16) * 16
 
 
 def smallest_side(recipe: Recipe) -> int:
@@ -103,7 +127,7 @@ def levels(
             side
             for side in halves[:-1]
             if min(fitted(height, width, side)) >= max(least, _NARROWEST)
-            and all(min(fitted(*style, side)) >= least for style in styles)
+            and all(min(style) >= least for style in styles_at(recipe, (side, side), styles))
         ]
     elif len(recipe.levels) == 1 and (count := int(recipe.levels[0])) < SMALLEST_SIDE:
         sides = [round(long_side / 2**level) for level in reversed(range(1, count))]
@@ -121,6 +145,8 @@ def levels(
     while 0 in (shares := _shares(recipe.iterations, len(sides))) and len(sides) > 1:
         del sides[0]
     sizes = [*(fitted(height, width, side) for side in sides[:-1]), (height, width)]
+    if recipe.tileable:
+        sizes = [on_grid(*size) for size in sizes]
     return list(zip(sizes, shares, strict=True))
 
 
@@ -185,19 +211,30 @@ def _bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return found[0]
 
 
-def enlarge(picture: Tensor, size: tuple[int, int], content: Tensor | None = None) -> Tensor:
-    """Return a level's picture at the next level's ``size``, in float.
+def enlarge(
+    picture: Tensor, size: tuple[int, int], content: Tensor | None = None, wrap: bool = False
+) -> Tensor:
+    """Return a level's picture at the next level's ``size``, in float; ``wrap`` where it repeats.
 
     Where there is a content at that size, the picture gets back half of the detail that the smaller one
     could not hold, c - up(down(c)); a later level has too few iterations to paint it all anew.
     """
     # On the CPU, like all resizing: not every device can.
-    larger = resize(picture.cpu(), size)
+    larger = _wrapped(picture.cpu(), size) if wrap else resize(picture.cpu(), size)
     if content is None or tuple(picture.shape[1:]) == size:
         return larger
     content = content.cpu()
     coarse = resize(resize(content, (picture.shape[1], picture.shape[2])), size)
     return (content - coarse).mul_(_DETAIL).add_(larger).clamp_(0, 1)
+
+
+def _wrapped(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return what `resize` makes of a picture that goes on at its far sides; ``size`` is even."""
+    height, width = size
+    fourfold = resize(picture.tile(1, 2, 2), (2 * height, 2 * width))
+    # The middle has neighbours on all sides; it begins half a picture further on.
+    top, left = height // 2, width // 2
+    return fourfold[:, top : top + height, left : left + width].roll((top, left), (1, 2))
 
 
 def fit(picture: Tensor, long_side: int) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from impasto import color, schedule, weights
 from impasto import plan as planning
-from impasto import schedule, weights
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
 from impasto.objective import Objective
@@ -62,6 +62,10 @@ def run(
     team.tell((recipe, replace(plan, levels=plan.levels[done.levels :])))
     plan = replace(plan, device=team.place(plan.device))
     network, notes = _network(recipe, plan)
+    kept = pictures.content if recipe.color == "content" else None
+    pictures = _recoloured(recipe, pictures)
+    finish = functools.partial(_finished, recipe, plan.size, kept)
+    del kept
     yield Started(
         width=plan.size[1],
         height=plan.size[0],
@@ -70,16 +74,18 @@ def run(
         iterations=recipe.iterations,
         notes=notes,
         levels=tuple(level.describe() for level in plan.levels),
+        finish=finish,
     )
     picture = state["best"] if state else _start(recipe, pictures, plan)
     detailed = recipe.init == "content" and bool(pictures.styles) and recipe.alpha > 0
     for level in plan.levels[done.levels :]:
-        content, styles = _placed(pictures, plan, level)
+        content, styles = _placed(recipe, pictures, plan, level)
         objective = _objective(recipe, network, content, styles, level, team)
         if level is plan.levels[-1]:  # the targets have all that is needed of them
             pictures = Pictures()
         if done.levels and state is None:
-            picture = schedule.enlarge(picture, level.size, content if detailed else None)
+            detail = content if detailed else None
+            picture = schedule.enlarge(picture, level.size, detail, recipe.tileable)
         start = _place(picture, plan, level.size)
         del content, styles, picture
         descent = descend(level.recipe(recipe), start, objective, state)
@@ -93,7 +99,7 @@ def run(
         reason=outcome.reason,
         iterations=done.iterations,
         evaluations=done.evaluations,
-        picture=picture,
+        picture=finish(picture),
         evaluate=objective.losses,
     )
 
@@ -212,11 +218,48 @@ def _objective(
     return Objective(recipe, network, content, found, level.cut, team)
 
 
-def _placed(pictures: Pictures, plan: Plan, level: Level) -> tuple[Tensor | None, list[Tensor]]:
+def _placed(
+    recipe: Recipe, pictures: Pictures, plan: Plan, level: Level
+) -> tuple[Tensor | None, list[Tensor]]:
     """Return content and styles at a level's size."""
     content = None if pictures.content is None else _place(pictures.content, plan, level.size)
-    at = schedule.styles_at(level.size, [(style.shape[1], style.shape[2]) for style in pictures.styles])
+    at = schedule.styles_at(recipe, level.size, [(x.shape[1], x.shape[2]) for x in pictures.styles])
     return content, [_place(style, plan, size) for style, size in zip(pictures.styles, at, strict=True)]
+
+
+def _recoloured(recipe: Recipe, pictures: Pictures) -> Pictures:
+    """Return the pictures in the colours that the descent is to see.
+
+    Raises:
+        InputError: there is no photograph to take colours from.
+    """
+    content = pictures.content
+    if recipe.color == "style" or not recipe.color_strength:
+        return pictures
+    if content is None:
+        raise InputError(f"--color {recipe.color}: this run has no photograph; use --color style")
+    if recipe.color == "match":
+        method = "monge" if recipe.color_method == "auto" else recipe.color_method
+        matched = (color.match(x, content, method, recipe.color_strength) for x in pictures.styles)
+        return pictures._replace(styles=tuple(matched))
+    if recipe.color_method != "luminance":
+        return pictures
+    grey = color.luminance(content)
+    styles = (color.match_luminance(color.luminance(x), grey) for x in pictures.styles)
+    start = None if pictures.start is None else color.luminance(pictures.start)
+    return Pictures(grey, tuple(styles), start)
+
+
+def _finished(recipe: Recipe, size: tuple[int, int], content: Tensor | None, picture: Tensor) -> Tensor:
+    """Return a picture as it is written: of the full size, noise taken out, colours put back."""
+    if not (recipe.denoise or content is not None) and tuple(picture.shape[1:]) == size:
+        return picture
+    picture = schedule.resize(picture.cpu().float(), size)
+    picture = color.denoise(picture, recipe.denoise, wrap=recipe.tileable)
+    if content is None:
+        return picture
+    how = "luminance" if recipe.color_method == "luminance" else "lab"
+    return color.restore(picture, schedule.resize(content, size), how, recipe.color_strength)
 
 
 def _place(image: Tensor, plan: Plan, size: tuple[int, int]) -> Tensor:
