@@ -14,7 +14,7 @@ from impasto import catalog, losses
 from impasto.errors import InputError
 from impasto.events import Losses
 from impasto.losses import STYLE_LOSSES
-from impasto.objective import Objective
+from impasto.objective import Objective, Regions
 from impasto.recipe import Recipe
 from impasto.summaries import MEAN, gram
 from impasto.vgg import PADDINGS, POOLINGS, VGG19
@@ -432,3 +432,59 @@ def test_a_loss_is_added_by_a_function_and_a_row(aim: Aim, monkeypatch: pytest.M
     objective = aim(style_loss=("loudest", "gram"))
     assert objective.losses(PICTURE).style > 0
     assert aim(styles=(CONTENT,), style_loss=("loudest",)).losses(CONTENT).style == 0
+
+
+# --- regions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STYLE_LOSSES)
+@pytest.mark.parametrize("spread", ["area", "inside", "all"])
+def test_a_mask_of_ones_changes_nothing(tiny_weights: Weights, name: str, spread: str) -> None:
+    recipe = Recipe(style_loss=(name,), mask_spread=spread)  # type: ignore[arg-type]
+    network = VGG19(tiny_weights, precision=torch.float64)
+    ones = Regions(torch.ones(1, 33, 37), torch.ones(1, 40, 32))
+    plain, masked = (
+        Objective(recipe, network, CONTENT, [STYLE], regions=regions)(PICTURE)
+        for regions in (None, ones)
+    )
+    assert masked.losses.total == pytest.approx(plain.losses.total, rel=1e-12)
+    torch.testing.assert_close(masked.gradient, plain.gradient, rtol=1e-9, atol=1e-15)
+
+
+def halves(height: int, width: int, at: int) -> Tensor:
+    """Return two regions: the columns up to one, and the others."""
+    left = torch.zeros(1, height, width)
+    left[:, :, :at] = 1
+    return torch.cat([left, 1 - left])
+
+
+def test_regions_are_gram_matrices_of_their_cells_weighed_by_their_area(tiny_weights: Weights) -> None:
+    recipe = Recipe(style_layers=("conv1_1",), alpha=0)
+    network = VGG19(tiny_weights, precision=torch.float64)
+    at, one, other = (network(x, ["block1_conv1"])["block1_conv1"] for x in (PICTURE, STYLE, OTHER))
+    found = Objective(recipe, network, None, [STYLE, OTHER], regions=Regions(halves(33, 37, 10)))
+    expected = 0.0
+    for share, part, style in ((10 / 37, at[:, :, :10], one), (27 / 37, at[:, :, 10:], other)):
+        mine, theirs = (gram(x) / x[0].numel() for x in (part, style))
+        expected += share * ((mine - theirs).square().sum() / theirs.square().sum()).item()
+    assert found.losses(PICTURE).style == pytest.approx(expected, rel=1e-10)
+    parted = Regions(halves(33, 37, 10), halves(40, 32, 20))
+    found = Objective(recipe, network, None, [STYLE], regions=parted)
+    expected = 0.0
+    for share, part, style in (
+        (10 / 37, at[:, :, :10], one[:, :, :20]),
+        (27 / 37, at[:, :, 10:], one[:, :, 20:]),
+    ):
+        mine, theirs = (gram(x) / x[0].numel() for x in (part, style))
+        expected += share * ((mine - theirs).square().sum() / theirs.square().sum()).item()
+    assert found.losses(PICTURE).style == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_regions_style_pulls_only_where_it_is(tiny_weights: Weights) -> None:
+    recipe = Recipe(style_layers=("conv1_1",), alpha=0, tv=0)
+    network = VGG19(tiny_weights, precision=torch.float64)
+    regions = Regions(halves(33, 37, 10))
+    one = Objective(recipe, network, None, [STYLE, OTHER], regions=regions)(PICTURE).gradient
+    two = Objective(recipe, network, None, [STYLE, CONTENT], regions=regions)(PICTURE).gradient
+    torch.testing.assert_close(one[:, :, :9], two[:, :, :9])
+    assert (one[:, :, 12:] - two[:, :, 12:]).abs().max() > 0

@@ -13,7 +13,7 @@ from impasto import tiles
 from impasto.errors import InputError
 from impasto.layers import LAYERS, deepest, stride
 from impasto.losses import STYLE_LOSSES
-from impasto.objective import Evaluation, Objective
+from impasto.objective import Evaluation, Objective, Regions
 from impasto.optimize import descend
 from impasto.recipe import Recipe
 from impasto.tiles import Cut, Span, Tile
@@ -177,6 +177,7 @@ def both(
     size: tuple[int, int],
     cut: Cut,
     precision: torch.dtype = torch.float64,
+    regions: Regions | None = None,
     **fields: Any,
 ) -> tuple[Evaluation, Evaluation]:
     """Return the whole picture's evaluation and the tiled one."""
@@ -187,7 +188,17 @@ def both(
     content, other, picture = (
         random_picture(*a, seed).to(real) for seed, a in ((1, size), (2, style), (3, size))
     )
-    whole, tiled = (Objective(recipe, network, content, [other], how) for how in (tiles.WHOLE, cut))
+    whole, tiled = (
+        Objective(
+            recipe,
+            network,
+            content,
+            [other] * len(regions.content if regions else "1"),
+            how,
+            regions=regions,
+        )
+        for how in (tiles.WHOLE, cut)
+    )
     assert tiled.losses(picture) == tiled(picture).losses
     return whole(picture), tiled(picture)
 
@@ -232,6 +243,19 @@ def test_every_style_loss_tiles_exactly(tiny_weights: Weights, name: str, paddin
     size = (64, 96) if padding == "circular" else (67, 99)
     fields = {"style_loss": (name,), "padding": padding, "seed": 3}
     assert difference(*both(tiny_weights, size, Cut((32, 48), 2), **fields)) < 1e-12
+
+
+@pytest.mark.parametrize("name", STYLE_LOSSES)
+@pytest.mark.parametrize("spread", ["area", "inside", "all"])
+def test_every_style_loss_of_regions_tiles_exactly(
+    tiny_weights: Weights, name: str, spread: str
+) -> None:
+    left = torch.zeros(1, 67, 99)
+    left[:, :, :40] = 1
+    left[:, 20:, 40:50] = 0.25
+    regions = Regions(torch.cat([left, 1 - left]))
+    fields = {"style_loss": (name,), "mask_spread": spread, "padding": "replicate"}
+    assert difference(*both(tiny_weights, (67, 99), Cut((32, 48), 2), regions=regions, **fields)) < 1e-12
 
 
 def test_several_losses_and_self_similarity_tile_exactly(tiny_weights: Weights) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from impasto import color, devices, losses, schedule, transfer
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
+from impasto.objective import Regions
 from impasto.plan import make
 from impasto.recipe import Recipe
 from impasto.tiles import Cut
@@ -568,3 +569,81 @@ def test_a_smaller_style_is_another_target() -> None:
     assert (one - half).abs().max() > 0.02
     both = finished(Pictures(PHOTO, (PAINTING, PAINTING)), style_scale=(1, 0.5))
     assert (both - one).abs().max() > 0.01
+
+
+# --- what stays, and what is painted by what ----------------------------------------------------
+
+
+def left_half(height: int = 24, width: int = 32) -> Tensor:
+    mask = torch.zeros(1, height, width)
+    mask[:, :, : width // 2] = 1
+    return mask
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("init", ["content", "noise"])
+def test_pixels_that_are_kept_are_the_photographs_to_the_last_bit(optimizer: str, init: str) -> None:
+    small = schedule.resize(PHOTO, (24, 32))
+    options: dict[str, Any] = {"optimizer": optimizer, "init": init, "color": "content", "denoise": 0.05}
+    options["size"] = 32
+    found = finished(Pictures(small, (PAINTING,), keep=left_half()), **options)
+    assert torch.equal(found[:, :, :16], small[:, :, :16])
+    assert (found[:, :, 16:] - small[:, :, 16:]).abs().max() > 0.02
+
+
+def test_the_painting_is_laid_over_the_photograph_as_strongly_as_the_map_says() -> None:
+    small = schedule.resize(PHOTO, (24, 32))
+    plain = finished(Pictures(small, (PAINTING,)), size=32)
+    found = finished(Pictures(small, (PAINTING,), strength=0.25 * left_half()), size=32)
+    torch.testing.assert_close(found[:, :, :16], (0.75 * small + 0.25 * plain)[:, :, :16])
+    assert torch.equal(found[:, :, 16:], small[:, :, 16:])
+
+
+def test_regions_are_painted_by_their_styles_on_every_level() -> None:
+    regions = Regions(torch.cat([left_half(48, 64), 1 - left_half(48, 64)]))
+    options: dict[str, Any] = {"levels": (24,), "iterations": 6, "style_layers": ("conv1_1",)}
+    one = finished(Pictures(PHOTO, (PAINTING, OTHER), regions=regions), **options)
+    swapped = finished(Pictures(PHOTO, (OTHER, PAINTING), regions=regions), **options)
+    assert (one - swapped).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("pictures", "options", "message"),
+    [
+        (
+            Pictures(PHOTO, (PAINTING,), regions=Regions(torch.ones(2, 48, 64))),
+            {},
+            "2 regions for 1 styles",
+        ),
+        (
+            Pictures(PHOTO, (PAINTING,), regions=Regions(torch.ones(2, 48, 64), torch.ones(1, 40, 30))),
+            {},
+            "region 2 of the content has no style",
+        ),
+        (
+            Pictures(
+                PHOTO, (PAINTING, OTHER), regions=Regions(torch.ones(1, 48, 64), torch.ones(1, 40, 30))
+            ),
+            {},
+            "for one STYLE",
+        ),
+        (Pictures(PHOTO, (PAINTING,), regions=Regions(torch.ones(1, 64, 48))), {}, "aspects may"),
+        (Pictures(PHOTO, (PAINTING,), regions=Regions(torch.zeros(1, 48, 64))), {}, "is empty"),
+        (
+            Pictures(PHOTO, (PAINTING, OTHER), regions=Regions(torch.ones(2, 48, 64))),
+            {"style_weights": (1, 2)},
+            "use one of them",
+        ),
+        (
+            Pictures(None, (PAINTING,), keep=torch.ones(1, 40, 30)),
+            {"init": "noise"},
+            "this run has none",
+        ),
+        (Pictures(PHOTO, (PAINTING,), keep=torch.ones(1, 10, 64)), {}, "--keep is 64x10"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(
+    pictures: Pictures, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        tell(pictures, **options)

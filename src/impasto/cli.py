@@ -28,6 +28,7 @@ __all__ = ["run"]
 
 Picture = Annotated[Path, arg(metavar="FILE")]
 MaybeFile = Annotated[Path | None, arg(metavar="FILE")]
+Masks = Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]")]
 Out = Annotated[Path | None, arg(metavar="FILE", aliases=["-o"])]
 Preset = Annotated[str, arg(metavar="NAME")]
 
@@ -56,8 +57,14 @@ class _Descent:
     dry_run: bool = False
     """Print the plan, with the memory and the time that it will take, and stop."""
 
-    def descend(self, content: Path | None, styles: Sequence[Path], out: str) -> None:
-        """Carry out the run and say on stderr what was written."""
+    def descend(
+        self,
+        content: Path | None,
+        styles: Sequence[Path],
+        out: str,
+        **more: Any,  # noqa: ANN401
+    ) -> None:
+        """Carry out the run and say on stderr what was written; ``more`` are further `runs.Files`."""
         from rich.console import Console
 
         from impasto import parallel, runs, watch
@@ -73,6 +80,7 @@ class _Descent:
             no_clobber=self.no_clobber,
             save_every=self.save_every,
             others=tuple(path for path in named if path and path.is_file()),
+            **more,
         )
         console = Console(stderr=True)
         with contextlib.ExitStack() as stack:
@@ -109,12 +117,29 @@ class Transfer(_Descent):
     """The photograph."""
     styles: Positional[Annotated[tuple[Path, ...], arg(metavar="STYLE [STYLE ...]")]]
     """The paintings; --style-weights mixes several. OUT defaults to CONTENT-STYLE.png."""
+    content_mask: Masks = ()
+    """Regions of the photograph, the i-th painted by the i-th STYLE: a picture of flat colours (a
+    palette's in its order, others from dark to bright), or several grey ones, a weight each."""
+    style_mask: Masks = ()
+    """Regions of a single STYLE, the i-th for the i-th of --content-mask."""
+    keep: MaybeFile = None
+    """A grey picture: where it is white the photograph stays as it is."""
+    strength_map: MaybeFile = None
+    """A grey picture: how much of the finished picture lies over the photograph."""
 
     def __call__(self) -> None:
         if not self.styles:
             raise InputError("STYLE is missing; usage: impasto transfer CONTENT STYLE [STYLE ...]")
         names = (self.content, *self.styles)
-        self.descend(self.content, self.styles, "-".join(name.stem for name in names) + ".png")
+        self.descend(
+            self.content,
+            self.styles,
+            "-".join(name.stem for name in names) + ".png",
+            content_mask=self.content_mask,
+            style_mask=self.style_mask,
+            keep=self.keep,
+            strength_map=self.strength_map,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

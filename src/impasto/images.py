@@ -6,6 +6,7 @@ functions here are the only ones that read a user's picture or write one.
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
@@ -15,12 +16,22 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 from torch import Tensor
 
+from impasto import masks
 from impasto.errors import InputError
 from impasto.files import atomic_write
 from impasto.memory import spoken
 from impasto.schedule import check_sides, fitted, shrink
 
-__all__ = ["READABLE", "WRITABLE", "check_size", "check_suffix", "read", "to_8_bit", "write"]
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "check_size",
+    "check_suffix",
+    "read",
+    "read_regions",
+    "to_8_bit",
+    "write",
+]
 
 READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
 """The formats that are read; a file's first bytes decide, not its name."""
@@ -75,6 +86,29 @@ def read(
             size that cannot be used, or decoding would take more than ``memory`` bytes.
     """
     path = Path(path)
+    with _opened(path, smallest, memory) as image:
+        image.load()
+        picture = _tensor(image, longest)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return turn(picture).contiguous() if turn else picture
+
+
+def read_regions(path: Path | str) -> Tensor:
+    """Return the regions ``[R, H, W]`` of a mask file: by palette index, else by colour (`masks.hard`).
+
+    Raises:
+        InputError: as `read`, or it has too many colours for a picture of regions.
+    """
+    path = Path(path)
+    with _opened(path) as image:
+        if image.mode == "P":
+            return masks.from_indices(torch.from_numpy(numpy.array(image)), str(path))
+    return masks.hard(read(path), str(path))
+
+
+@contextmanager
+def _opened(path: Path, smallest: int = 1, memory: int | None = None) -> Iterator[Image.Image]:
+    """Open a picture file, not decoded yet; say in one line what is wrong with it, then or later."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give a picture file")
@@ -86,9 +120,7 @@ def read(
             warnings.simplefilter("ignore")  # damaged metadata does not concern the pixels
             with Image.open(path, formats=READABLE) as image:
                 _check(image, path, smallest, memory)
-                image.load()
-                picture = _tensor(image, longest)
-                turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+                yield image
     except InputError:
         raise
     except DecompressionBombError:  # Pillow's own limit stands before ours
@@ -102,7 +134,6 @@ def read(
             raise InputError(f"{path} cannot be read: {error.strerror}") from None
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read, it seems damaged: {what}") from None
-    return turn(picture).contiguous() if turn else picture
 
 
 def _check(image: Image.Image, path: Path, smallest: int, memory: int | None) -> None:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from impasto import losses, tiles
+from impasto import losses, masks, tiles
+from impasto.errors import InputError
 from impasto.events import Losses
 from impasto.losses import SELF_SIMILARITY, STYLE_LOSSES, SummaryLoss
 from impasto.memory import Count
@@ -22,16 +23,46 @@ from impasto.summaries import FOURIER, SQUARES, Place, Statistic
 from impasto.tiles import WHOLE, Cut, Tile
 from impasto.vgg import VGG19
 
-__all__ = ["Evaluation", "Looks", "Needs", "Objective", "View", "looks", "needs", "pull", "see"]
+__all__ = [
+    "Evaluation",
+    "Looks",
+    "Needs",
+    "Objective",
+    "Regions",
+    "View",
+    "looks",
+    "needs",
+    "pull",
+    "see",
+]
 
 _FLAT = 1e-4
 """A target with less than this share of white noise's energy counts as flat: see `_noise`."""
 
+_NARROW = 1e-2
+"""A Gaussian kernel is no narrower than this share of the features' mean energy: they are no rounder."""
+
 _STRIP = 1 << 20
 """Total variation is summed in strips of about so many pixels."""
 
-Key = tuple[str, str]
-"""A summary: its statistic and its layer."""
+
+class Key(NamedTuple):
+    """A summary: its statistic, its layer, and the region it is of."""
+
+    statistic: str
+    layer: str
+    region: int = 0
+
+
+class Regions(NamedTuple):
+    """What is painted by what: weights ``[R, H, W]`` of the content's regions, and of the styles'.
+
+    The i-th region of the content is painted by the i-th style as a whole, or, where there are the
+    ``style``'s regions, by the i-th of these, of a single style.
+    """
+
+    content: Tensor
+    style: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +88,13 @@ class _Term:
     loss: SummaryLoss
     targets: dict[str, Any]
     factors: dict[str, float]
+    region: int = 0
 
     def layers(self, means: Mapping[Key, Tensor]) -> dict[str, Tensor]:
         """Return the loss of each layer."""
-        summaries = {name: means[self.loss.statistic.name, name] for name in self.targets}
+        summaries = {
+            name: means[Key(self.loss.statistic.name, name, self.region)] for name in self.targets
+        }
         found = self.loss.distances(summaries, self.targets)
         return {name: self.factors[name] * loss for name, loss in found.items()}
 
@@ -69,13 +103,15 @@ class _Term:
 class Looks:
     """What is looked at: layers whose features are kept, and the summaries of layers.
 
-    ``spreads`` are the variances of the style's features, where a statistic depends on them.
+    ``spreads`` are the variances of the style's features, where a statistic depends on them;
+    ``regions`` the weights ``[R, h, w]`` on each layer's grid, where summaries are of regions.
     """
 
     content: tuple[str, ...] = ()
     summaries: Mapping[str, tuple[Statistic, ...]] = field(default_factory=dict)
     seed: int = 0
     spreads: Mapping[str, float] = field(default_factory=dict)
+    regions: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -84,12 +120,22 @@ class Looks:
 
     def statistics(self) -> dict[Key, Statistic]:
         """Return the summaries that are taken."""
-        return {(one.name, name): one for name, several in self.summaries.items() for one in several}
+        return {
+            Key(one.name, name, region): one
+            for name, several in self.summaries.items()
+            for one in several
+            for region in range(len(self.regions.get(name, "1")))
+        }
 
-    def place(self, name: str, tile: Tile) -> Place:
+    def place(self, key: Key, tile: Tile) -> Place:
         """Return where a tile's cells of a layer lie."""
-        spread = self.spreads.get(name, 1.0)
-        return Place(name, *tile.cells(name), tiles.extent(tile.size, name), self.seed, spread)
+        name = key.layer
+        own, size = tile.cells(name), tiles.extent(tile.size, name)
+        place = Place(name, *own, size, self.seed, self.spreads.get(name, 1.0))
+        if name not in self.regions:
+            return place
+        anchor = next(iter(self.regions.values()))[key.region]
+        return place._replace(region=self.regions[name][key.region], anchor=anchor)
 
 
 def looks(recipe: Recipe, content: bool, style: bool) -> Looks:
@@ -146,10 +192,12 @@ class Objective:
         styles: Sequence[Tensor],
         cut: Cut = WHOLE,
         team: Team = ALONE,
+        regions: Regions | None = None,
     ) -> None:
         """Take the targets from the content ``[3, H, W]`` and the styles, each of its own size.
 
-        ``cut`` says how pictures are cut; all ranks of a ``team`` make their objective together.
+        ``regions`` are of the sizes of content and style. ``cut`` says how pictures are cut; all ranks
+        of a ``team`` make their objective together.
 
         Raises:
             InputError: alpha and beta leave nothing to compare with.
@@ -160,18 +208,26 @@ class Objective:
         self.team = team
         self._shelf = Shelf(cut.on_disk)
         self.looks = looks(recipe, content is not None, bool(styles))
+        if regions:
+            if recipe.content_loss == "self-similarity" and set(self.looks.summaries) - set(
+                recipe.style_layers
+            ) != set(recipe.content_layers):
+                raise InputError(
+                    "with masks, self-similarity needs --content-layers that are no --style-layers"
+                )
+            self.looks = replace(self.looks, regions=self._on_grids(regions.content))
         self.content_layers, self.style_layers = recipe.layers_in_use(content is not None, bool(styles))
         self.content: dict[str, _Content] = {}
         self.alike: _Term | None = None
-        self.style: dict[str, _Term] = {}
+        self.style: list[tuple[float, _Term]] = []
         with torch.no_grad():
             if self.style_layers:
-                self.style = self._aim_at_styles(styles, content)
+                self.style = self._aim_at_styles(styles, content, regions)
             if content is not None and self.content_layers:
                 if self.looks.content:
                     self.content = self._aim_at_content(content)
                 else:
-                    found = self._summaries(content, SELF_SIMILARITY.statistic, self.content_layers)
+                    (found,) = self._summaries(content, SELF_SIMILARITY.statistic, self.content_layers)
                     self.alike = self._term(SELF_SIMILARITY, found, None)
 
     # --- targets --------------------------------------------------------------------------------
@@ -195,32 +251,53 @@ class Objective:
             factors[name] = 2 / max(energy[column].item(), floor)
         return {name: _Content(numbers[name], factors[name]) for name in layers}
 
-    def _aim_at_styles(self, styles: Sequence[Tensor], content: Tensor | None) -> dict[str, _Term]:
-        layers, shares = self.style_layers, self.recipe.weight_of_styles(len(styles))
+    def _aim_at_styles(
+        self, styles: Sequence[Tensor], content: Tensor | None, regions: Regions | None
+    ) -> list[tuple[float, _Term]]:
+        """Return each loss of each region with its share of the style loss."""
+        recipe, layers = self.recipe, self.style_layers
+        chosen = {name: STYLE_LOSSES[name] for name in recipe.style_loss}
+        weights = recipe.weight_of_styles(len(styles))
 
-        def of_styles(statistic: Statistic) -> dict[str, Tensor]:
-            several = [self._summaries(picture, statistic, layers) for picture in styles]
+        def mixed(statistic: Statistic, shares: Sequence[float]) -> dict[str, Tensor]:
+            several = [self._summaries(picture, statistic, layers)[0] for picture in styles]
             return {name: statistic.mix([one[name] for one in several], shares) for name in layers}
 
-        chosen = {name: STYLE_LOSSES[name] for name in self.recipe.style_loss}
         if any(row.statistic is FOURIER for row in chosen.values()):
             noise = self._noise(SQUARES, layers)
-            spreads = {
-                name: max(
-                    _variance(found), 1e-2 * found[:, 1].sum().item(), _FLAT * _variance(noise[name])
-                )
-                for name, found in of_styles(SQUARES).items()
-            }
+            spreads = {}
+            for name, found in mixed(SQUARES, weights).items():
+                energy, loud = found[:, 1].sum().item(), _variance(noise[name])
+                spreads[name] = max(_variance(found), _NARROW * energy, _FLAT * loud)
             self.looks = replace(self.looks, spreads=spreads)
+
+        def of_regions(statistic: Statistic) -> list[dict[str, Tensor]]:
+            if regions is None:
+                return [mixed(statistic, weights)]
+            if regions.style is None:
+                return [self._summaries(picture, statistic, layers)[0] for picture in styles]
+            return self._summaries(styles[0], statistic, layers, self._on_grids(regions.style))
+
         statistics = {row.statistic.name: row.statistic for row in chosen.values()}
-        targets = {name: of_styles(statistic) for name, statistic in statistics.items()}
-        terms = {}
+        targets = {name: of_regions(statistic) for name, statistic in statistics.items()}
+        areas = torch.ones(1) if regions is None else regions.content.sum((1, 2), dtype=torch.float64)
+        terms = []
         for name, row in chosen.items():
-            like = content if row.bounded and self.recipe.weighting == "balanced" else None
-            terms[name] = self._term(row, targets[row.statistic.name], like)
+            like = content if row.bounded and recipe.weighting == "balanced" else None
+            for region, target in enumerate(targets[row.statistic.name]):
+                # By area, so that style and content are as strong to a pixel everywhere.
+                share = recipe.weight_of_style_loss[name] * (areas[region] / areas.sum()).item()
+                terms.append((share, self._term(row, target, like, region)))
         return terms
 
-    def _term(self, row: SummaryLoss, found: dict[str, Tensor], content: Tensor | None) -> _Term:
+    def _on_grids(self, regions: Tensor) -> dict[str, Tensor]:
+        """Return the weights of regions on the grids of the style layers."""
+        spread = self.recipe.mask_spread
+        return {name: masks.at_layer(regions, name, spread) for name in self.recipe.style_layers}
+
+    def _term(
+        self, row: SummaryLoss, found: dict[str, Tensor], content: Tensor | None, region: int = 0
+    ) -> _Term:
         """Return a loss held against these summaries; ``content`` is the yardstick of a bounded one."""
 
         def aims(summaries: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -228,11 +305,15 @@ class Objective:
 
         targets, layers = aims(found), tuple(found)
         if self.recipe.weighting == "report":
-            return _Term(row, targets, dict.fromkeys(layers, 1.0))
+            return _Term(row, targets, dict.fromkeys(layers, 1.0), region)
         noise = self._noise(row.statistic, layers)
         if row.bounded:
             loud = row.distances(noise, targets)
-            size = loud if content is None else self._distances(row, targets, content)
+            size = loud
+            if content is not None:
+                on = self.looks.regions
+                seen = self._summaries(content, row.statistic, layers, on)[region]
+                size = row.distances(seen, targets)
         else:
             size, loud = (
                 row.distances(
@@ -245,20 +326,25 @@ class Objective:
         factors = {
             name: row.balance / max(size[name].item(), floor * loud[name].item()) for name in layers
         }
-        return _Term(row, targets, factors)
-
-    def _distances(
-        self, row: SummaryLoss, targets: dict[str, Any], picture: Tensor
-    ) -> dict[str, Tensor]:
-        return row.distances(self._summaries(picture, row.statistic, tuple(targets)), targets)
+        return _Term(row, targets, factors, region)
 
     def _summaries(
-        self, picture: Tensor, statistic: Statistic, layers: Sequence[str]
-    ) -> dict[str, Tensor]:
-        """Return a picture's summaries of one kind by layer, in float64."""
-        only = replace(self.looks, content=(), summaries=dict.fromkeys(layers, (statistic,)))
+        self,
+        picture: Tensor,
+        statistic: Statistic,
+        layers: Sequence[str],
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """Return a picture's summaries of one kind by layer, of each region, in float64."""
+        wanted = dict.fromkeys(layers, (statistic,))
+        only = replace(self.looks, content=(), summaries=wanted, regions=regions or {})
         sums = self._sum(picture, only, lambda _, tile: see(self.network, picture, tile, only))
-        return {name: found for (_, name), found in _means(sums, only, picture).items()}
+        found: list[dict[str, Tensor]] = []
+        for key, summary in _means(sums, only, picture).items():
+            if key.region == len(found):
+                found.append({})
+            found[key.region][key.layer] = summary
+        return found
 
     def _noise(self, statistic: Statistic, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the summaries of white noise: the yardstick for what counts as flat.
@@ -269,12 +355,13 @@ class Objective:
         """
         generator = torch.Generator().manual_seed(0)
         noise = torch.rand(3, 64, 64, generator=generator).to(self.network.device, self.network.real)
-        only = replace(self.looks, content=(), summaries=dict.fromkeys(layers, (statistic,)))
+        wanted = dict.fromkeys(layers, (statistic,))
+        only = replace(self.looks, content=(), summaries=wanted, regions={})
         (tile,) = tiles.cut((64, 64), layers)
         parts = {
             key: losses.exact(part) for key, part in see(self.network, noise, tile, only).parts.items()
         }
-        return {name: found for (_, name), found in _means(parts, only, noise).items()}
+        return {key.layer: found for key, found in _means(parts, only, noise).items()}
 
     def _silence(self, statistic: Statistic, layer: str, like: Tensor) -> Tensor:
         """Return the summary of features that are zero everywhere."""
@@ -390,7 +477,7 @@ class Objective:
                 if parts:
                     part = parts[key].detach()
                 else:
-                    shape = statistic.shape(self.network.channels(key[1]), wanted.place(key[1], tile))
+                    shape = statistic.shape(self.network.channels(key.layer), wanted.place(key, tile))
                     part = picture.new_empty(shape)
                 part = losses.exact(self.team.hand_in(index, part))
                 sums[key] = sums[key] + part if key in sums else part
@@ -406,10 +493,9 @@ class Objective:
             means = _means(sums, self.looks, picture)
             content = self.alike.layers(means) if self.alike else {}
             style: dict[str, Tensor] = {}
-            for name, term in self.style.items():
+            for share, term in self.style:
                 for layer, loss in term.layers(means).items():
-                    share = recipe.weight_of_style_loss[name] * loss
-                    style[layer] = style[layer] + share if layer in style else share
+                    style[layer] = style[layer] + share * loss if layer in style else share * loss
             total = torch.zeros((), dtype=torch.float64)
             if content:
                 total = total + recipe.alpha * torch.stack(list(content.values())).mean()
@@ -477,8 +563,9 @@ def see(network: VGG19, picture: Tensor, tile: Tile, wanted: Looks, graph: bool 
         for name, found in seen:
             if name in wanted.content:
                 features[name] = found
-            for statistic in wanted.summaries.get(name, ()):
-                parts[statistic.name, name] = statistic.summarise(found, wanted.place(name, tile))
+            for key, statistic in wanted.statistics().items():
+                if key.layer == name:
+                    parts[key] = statistic.summarise(found, wanted.place(key, tile))
     return View(window, features, parts)
 
 
@@ -532,11 +619,13 @@ def _positions(picture: Tensor, layer: str) -> int:
 
 def _means(sums: Mapping[Key, Tensor], wanted: Looks, picture: Tensor) -> dict[Key, Tensor]:
     """Return summaries divided by the number of positions, where they are sums over all of them."""
+
+    def count(key: Key) -> float:
+        on = wanted.regions.get(key.layer)
+        return _positions(picture, key.layer) if on is None else on[key.region].sum().item()
+
     statistics = wanted.statistics()
-    return {
-        key: found / _positions(picture, key[1]) if statistics[key].mean else found
-        for key, found in sums.items()
-    }
+    return {key: found / count(key) if statistics[key].mean else found for key, found in sums.items()}
 
 
 def _variance(squares: Tensor) -> float:

@@ -93,6 +93,9 @@ class Recipe:
     """Weight of Chambolle's total variation denoising of the finished picture; 0.1 is much."""
     tileable: bool = False
     """Make it repeat without a seam: circular padding, sides rounded up to multiples of 16."""
+    mask_spread: Literal["area", "inside", "all"] = "area"
+    """Of a layer's cells a region counts: area, each by its share; inside, those that see nothing else;
+    all, those that see any of it."""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
     """lbfgs: box-constrained, few iterations; adam: the report's."""
     iterations: Count = 100

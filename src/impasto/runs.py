@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from impasto import cost, images, memory, schedule, transfer
+from impasto import cost, images, masks, memory, schedule, transfer
 from impasto import plan as planning
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
 from impasto.events import Event, Finished, Losses, Started, Step
+from impasto.objective import Regions
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
 from impasto.recipe import Recipe, memory_bytes
@@ -38,11 +39,17 @@ class Files:
     no_clobber: bool = False
     save_every: int = 0
     others: tuple[Path, ...] = ()
+    content_mask: tuple[Path, ...] = ()
+    style_mask: tuple[Path, ...] = ()
+    keep: Path | None = None
+    strength_map: Path | None = None
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The pictures that are read."""
-        return (*((self.content,) if self.content else ()), *self.styles)
+        single = (self.content, self.keep, self.strength_map)
+        several = (*self.styles, *self.content_mask, *self.style_mask)
+        return (*(path for path in single if path), *several)
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,28 @@ def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
         content=read(files.content) if files.content else None,
         styles=tuple(read(style) for style in files.styles),
         start=read(start) if start else None,
+        regions=_regions(files),
+        keep=_grey(files.keep),
+        strength=_grey(files.strength_map),
     )
+
+
+def _regions(files: Files) -> Regions | None:
+    """Return the regions of a run: one file has flat colours, of several each is a grey weight."""
+
+    def read(paths: tuple[Path, ...]) -> Tensor | None:
+        if len(paths) < 2:
+            return images.read_regions(paths[0]) if paths else None
+        return masks.soft([images.read(path) for path in paths])
+
+    content, style = read(files.content_mask), read(files.style_mask)
+    if content is None and style is not None:
+        raise InputError("--style-mask needs --content-mask: which part is painted by which")
+    return None if content is None else Regions(content, style)
+
+
+def _grey(path: Path | None) -> Tensor | None:
+    return None if path is None else masks.soft([images.read(path)])
 
 
 def _show(event: Event, watchers: Sequence[Watcher], failures: list[str]) -> list[Watcher]:

@@ -48,6 +48,8 @@ class Place(NamedTuple):
     """Where features come from: the cells of a layer that a tile owns, and all of the picture's.
 
     ``seed`` draws what is random, ``spread`` is the variance of the style's features at this layer.
+    ``region`` are weights ``[h, w]`` of all the cells, where they do not count alike; ``anchor``
+    those on one layer's grid that says for all layers which places belong to it.
     """
 
     layer: str
@@ -56,6 +58,15 @@ class Place(NamedTuple):
     size: tuple[int, int]
     seed: int = 0
     spread: float = 1.0
+    region: Tensor | None = None
+    anchor: Tensor | None = None
+
+    @property
+    def weights(self) -> Tensor | None:
+        """The region's weights of the cells that the tile owns, ``[h, w]``."""
+        if self.region is None:
+            return None
+        return self.region[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
     @classmethod
     def whole(cls, features: Tensor, layer: str = "", seed: int = 0, spread: float = 1.0) -> "Place":
@@ -98,32 +109,39 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def mean(features: Tensor) -> Tensor:
+def mean(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the sum of the features over positions, ``[N, 1]``.
+
+    Here as below, ``weights`` ``[h, w]`` say how much a position counts; without them each counts 1.
 
     Example:
         >>> mean(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
         [[3.0], [3.0]]
     """
-    return as_matrix(features).sum(1, keepdim=True, dtype=_wide(features.dtype))
+    return as_matrix(_weighted(features, weights)).sum(1, keepdim=True, dtype=_wide(features.dtype))
 
 
-def squares(features: Tensor) -> Tensor:
+def _weighted(features: Tensor, weights: Tensor | None) -> Tensor:
+    return features if weights is None else features * weights.to(features)
+
+
+def squares(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the sums of the features and of their squares, ``[N, 2]``.
 
     Example:
         >>> squares(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
         [[3.0, 5.0], [3.0, 9.0]]
     """
-    wide = as_matrix(features).to(_wide(features.dtype))
-    return torch.stack([wide.sum(1), wide.square().sum(1)], dim=1)
+    wide = features.to(_wide(features.dtype))
+    both = as_matrix(_weighted(wide, weights)), as_matrix(_weighted(wide.square(), weights))
+    return torch.stack([one.sum(1) for one in both], dim=1)
 
 
-def gram(features: Tensor) -> Tensor:
+def gram(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the Gram matrix G = F F^T, ``[N, N]``, of features ``[N, h, w]``.
 
-    Equation 2 of the report: G_ij = sum_k F_ik F_jk. It forgets where a feature was and keeps which
-    features occur together.
+    Equation 2 of the report: G_ij = sum_k F_ik F_jk, with weights sum_k w_k F_ik F_jk. It forgets
+    where a feature was and keeps which features occur together.
 
     Reference: Gatys et al., "A Neural Algorithm of Artistic Style" (2015).
 
@@ -131,17 +149,18 @@ def gram(features: Tensor) -> Tensor:
         >>> gram(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
         [[5.0, 6.0], [6.0, 9.0]]
     """
-    return _Gram.apply(features)  # type: ignore[no-any-return, no-untyped-call]
+    root = None if weights is None else weights.sqrt()
+    return _Gram.apply(_weighted(features, root))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def moments(features: Tensor) -> Tensor:
+def moments(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return Gram matrix and sum side by side, ``[N, N + 1]``: first and second moments.
 
     Example:
         >>> moments(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
         [[5.0, 6.0, 3.0], [6.0, 9.0, 3.0]]
     """
-    return torch.cat([gram(features), mean(features)], dim=1)
+    return torch.cat([gram(features, weights), mean(features, weights)], dim=1)
 
 
 def fourier(features: Tensor, place: Place) -> Tensor:
@@ -168,14 +187,16 @@ def fourier(features: Tensor, place: Place) -> Tensor:
         turns /= math.sqrt(place.spread)
         shifts = 2 * math.pi * torch.rand(count, generator=generator, dtype=torch.float64)
     turns, shifts = (x.to(features.device, wide) for x in (turns, shifts))
-    found: Tensor = _Waves.apply(features, turns, shifts)  # type: ignore[no-untyped-call]
+    weights = None if place.weights is None else place.weights.flatten().to(features.device, wide)
+    found: Tensor = _Waves.apply(features, turns, shifts, weights)  # type: ignore[no-untyped-call]
     return math.sqrt(2 / count) * found[:, None]
 
 
 def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
     """Return the features at some 2048 positions of the picture, ``[N, n]``; 0 where another tile's.
 
-    The positions are the same for every way to cut the picture: see `points`. A gather is a sum of
+    Of a region, those are left out that belong to it by less than half. The positions are the same for
+    every way to cut the picture: see `points`. A gather is a sum of
     one-hot vectors, so that parts add up to the whole.
 
     Example:
@@ -212,8 +233,17 @@ def points(place: Place, joint: bool = False) -> tuple[Tensor, Tensor]:
         across = min(width, _SAMPLES // down)
     generator = _generator(place.seed, "" if joint else place.layer)
     chance = torch.rand(2, down, across, generator=generator, dtype=torch.float64)
-    rows = _drawn(height, down, chance[0], joint).flatten()
-    return rows, _drawn(width, across, chance[1].T, joint).T.flatten()
+
+    def on(grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        rows = _drawn(grid[0], down, chance[0], joint).flatten()
+        return rows, _drawn(grid[1], across, chance[1].T, joint).T.flatten()
+
+    rows, columns = on(place.size)
+    region = place.anchor if joint else place.region
+    if region is None:
+        return rows, columns
+    inside = region.cpu()[on((region.shape[0], region.shape[1]))] >= 0.5
+    return (rows[inside], columns[inside]) if inside.any() else (rows, columns)
 
 
 def _drawn(length: int, fields: int, chance: Tensor, joint: bool) -> Tensor:
@@ -254,19 +284,26 @@ class _Waves(torch.autograd.Function):
     """Sums cos(W f + b) over positions, in chunks: D M numbers are never held at a time."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, turns: Tensor, shifts: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(features, turns, shifts)
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        features: Tensor,
+        turns: Tensor,
+        shifts: Tensor,
+        weights: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(features, turns, shifts, weights)
         total: Tensor = torch.zeros_like(shifts)
         matrix, step = as_matrix(features), _CHUNK // len(turns)
         for start in range(0, matrix.shape[1], step):
             part = matrix[:, start : start + step]
-            total += torch.addmm(shifts[:, None], turns, part.to(turns.dtype)).cos_().sum(1)
+            waves = torch.addmm(shifts[:, None], turns, part.to(turns.dtype)).cos_()
+            total += waves.sum(1) if weights is None else waves @ weights[start : start + step]
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        features, turns, shifts = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        features, turns, shifts, weights = ctx.saved_tensors
         matrix = as_matrix(features)
         pulled = torch.empty_like(matrix)
         pull = -(turns * gradient[:, None]).T
@@ -274,17 +311,19 @@ class _Waves(torch.autograd.Function):
         for start in range(0, matrix.shape[1], step):
             part = matrix[:, start : start + step].to(turns.dtype)
             pulled[:, start : start + step] = pull @ torch.addmm(shifts[:, None], turns, part).sin_()
-        return pulled.view(features.shape), None, None
+        if weights is not None:
+            pulled *= weights
+        return pulled.view(features.shape), None, None, None
 
 
 def _wide_matrix(features: Tensor) -> Tensor:
     return as_matrix(features).to(_wide(features.dtype))
 
 
-MEAN = Statistic("mean", lambda f, _: mean(f), lambda n, _: (n, 1))
-SQUARES = Statistic("squares", lambda f, _: squares(f), lambda n, _: (n, 2))
-GRAM = Statistic("gram", lambda f, _: gram(f), lambda n, _: (n, n))
-MOMENTS = Statistic("moments", lambda f, _: moments(f), lambda n, _: (n, n + 1))
+MEAN = Statistic("mean", lambda f, place: mean(f, place.weights), lambda n, _: (n, 1))
+SQUARES = Statistic("squares", lambda f, place: squares(f, place.weights), lambda n, _: (n, 2))
+GRAM = Statistic("gram", lambda f, place: gram(f, place.weights), lambda n, _: (n, n))
+MOMENTS = Statistic("moments", lambda f, place: moments(f, place.weights), lambda n, _: (n, n + 1))
 FOURIER = Statistic("fourier", fourier, lambda n, _: (_waves(n), 1))
 SAMPLES = Statistic("samples", samples, lambda n, place: (n, len(points(place)[0])), mean=False)
 COLUMNS = Statistic(

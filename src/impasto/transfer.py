@@ -5,18 +5,18 @@ Pictures are tensors ``[3, H, W]``, float32, sRGB in 0..1, of any size: they are
 
 import functools
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from impasto import color, schedule, weights
+from impasto import color, masks, schedule, weights
 from impasto import plan as planning
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
-from impasto.objective import Objective
+from impasto.objective import Evaluation, Objective, Regions
 from impasto.optimize import Outcome, descend
 from impasto.parallel import ALONE, Team
 from impasto.plan import Level, Plan
@@ -29,12 +29,17 @@ __all__ = ["Done", "Pictures", "follow", "picture", "plan_for", "run", "sizes"]
 class Pictures(NamedTuple):
     """What a run looks at: no content for a texture, no styles for a content reconstruction.
 
-    ``start`` is the picture to begin with where ``Recipe.init`` names a file.
+    ``start`` is the picture to begin with where ``Recipe.init`` names a file. ``regions`` say which part
+    is painted by which style; ``keep`` and ``strength``, ``[1, H, W]`` over the content, where the
+    content stays, to the last bit from a half on, and how much of the painting is seen.
     """
 
     content: Tensor | None = None
     styles: tuple[Tensor, ...] = ()
     start: Tensor | None = None
+    regions: Regions | None = None
+    keep: Tensor | None = None
+    strength: Tensor | None = None
 
     @property
     def all(self) -> tuple[Tensor, ...]:
@@ -62,10 +67,8 @@ def run(
     team.tell((recipe, replace(plan, levels=plan.levels[done.levels :])))
     plan = replace(plan, device=team.place(plan.device))
     network, notes = _network(recipe, plan)
-    kept = pictures.content if recipe.color == "content" else None
+    finish = functools.partial(_finished, recipe, plan.size, _remembered(recipe, pictures))
     pictures = _recoloured(recipe, pictures)
-    finish = functools.partial(_finished, recipe, plan.size, kept)
-    del kept
     yield Started(
         width=plan.size[1],
         height=plan.size[0],
@@ -80,21 +83,24 @@ def run(
     detailed = recipe.init == "content" and bool(pictures.styles) and recipe.alpha > 0
     for level in plan.levels[done.levels :]:
         content, styles = _placed(recipe, pictures, plan, level)
-        objective = _objective(recipe, network, content, styles, level, team)
+        regions, keep = _regions(recipe, pictures, level.size, styles), _kept(pictures, level.size)
+        objective = _objective(recipe, network, content, styles, level, team, regions)
         if level is plan.levels[-1]:  # the targets have all that is needed of them
             pictures = Pictures()
         if done.levels and state is None:
             detail = content if detailed else None
             picture = schedule.enlarge(picture, level.size, detail, recipe.tileable)
         start = _place(picture, plan, level.size)
+        if keep is not None and content is not None:
+            start = torch.where(keep.to(start.device), content, start)
         del content, styles, picture
-        descent = descend(level.recipe(recipe), start, objective, state)
+        descent = descend(level.recipe(recipe), start, _holding(objective, keep), state)
         del start  # it is the descent's now, which frees it
         outcome = yield from _numbered(descent, done, skip_start=bool(done.levels))
         done, picture, state = done.after(outcome), outcome.best, None
         if level is not plan.levels[-1]:
             team.tell("next level")
-            del objective, descent  # before the next level makes its own
+            del objective, descent, regions  # before the next level makes its own
     yield Finished(
         reason=outcome.reason,
         iterations=done.iterations,
@@ -113,7 +119,7 @@ def follow(team: Team) -> None:
     plan = replace(plan, device=team.place(plan.device))
     network, _ = _network(recipe, plan)
     for level in plan.levels:
-        objective = _objective(recipe, network, None, [], level, team)
+        objective = _objective(recipe, network, None, [], level, team, None)
         like = torch.empty(3, *level.size, dtype=network.real, device=plan.device)
         if objective.follow(like) == "done":
             return
@@ -209,13 +215,61 @@ def _objective(
     styles: Sequence[Tensor],
     level: Level,
     team: Team,
+    regions: Regions | None,
 ) -> Objective:
     """Return a level's objective; every rank sees rank 0's pictures."""
     content = team.show(content, network.device)
     missing = [None] * (team.tell(len(styles)) - len(styles))
     shown = [team.show(style, network.device) for style in (*styles, *missing)]
     found = [style for style in shown if style is not None]
-    return Objective(recipe, network, content, found, level.cut, team)
+    parts = [team.show(part, network.device) for part in (regions or (None, None))]
+    regions = None if parts[0] is None else Regions(parts[0], parts[1])
+    return Objective(recipe, network, content, found, level.cut, team, regions)
+
+
+def _regions(
+    recipe: Recipe, pictures: Pictures, size: tuple[int, int], styles: Sequence[Tensor]
+) -> Regions | None:
+    """Return the regions at the sizes of a level.
+
+    Raises:
+        InputError: regions of the content and styles, or regions of the style, cannot be paired.
+    """
+    if pictures.regions is None:
+        return None
+    if recipe.style_weights:
+        raise InputError("--style-weights mix styles, masks keep them apart; use one of them")
+    content = masks.fit(pictures.regions.content, size, "the content's mask")
+    if (style := pictures.regions.style) is not None:
+        if len(styles) != 1:
+            raise InputError("--style-mask is for one STYLE; leave it out to give a style per region")
+        style = masks.fit(style, (styles[0].shape[1], styles[0].shape[2]), "the style's mask")
+        masks.check(content, style, recipe.deepest_layer)
+    else:
+        if len(content) != len(styles):
+            raise InputError(
+                f"the content's masks have {len(content)} regions for {len(styles)} styles: "
+                "give one STYLE per region, or one with --style-mask"
+            )
+        masks.check(content, content, recipe.deepest_layer)
+    return Regions(content, style)
+
+
+def _kept(pictures: Pictures, size: tuple[int, int]) -> Tensor | None:
+    """Return where the content stays, ``[1, H, W]``."""
+    return None if pictures.keep is None else masks.fit(pictures.keep, size, "--keep") >= 0.5
+
+
+def _holding(objective: Objective, keep: Tensor | None) -> Callable[[Tensor], Evaluation]:
+    """Return the objective, without a gradient where pixels are kept: no optimiser moves them."""
+    if keep is None:
+        return objective
+
+    def evaluate(picture: Tensor) -> Evaluation:
+        found = objective(picture)
+        return Evaluation(found.losses, found.gradient.masked_fill_(keep.to(picture.device), 0))
+
+    return evaluate
 
 
 def _placed(
@@ -247,19 +301,38 @@ def _recoloured(recipe: Recipe, pictures: Pictures) -> Pictures:
     grey = color.luminance(content)
     styles = (color.match_luminance(color.luminance(x), grey) for x in pictures.styles)
     start = None if pictures.start is None else color.luminance(pictures.start)
-    return Pictures(grey, tuple(styles), start)
+    return pictures._replace(content=grey, styles=tuple(styles), start=start)
 
 
-def _finished(recipe: Recipe, size: tuple[int, int], content: Tensor | None, picture: Tensor) -> Tensor:
-    """Return a picture as it is written: of the full size, noise taken out, colours put back."""
-    if not (recipe.denoise or content is not None) and tuple(picture.shape[1:]) == size:
+def _remembered(recipe: Recipe, pictures: Pictures) -> Pictures:
+    """Return of the pictures what a finished one still needs.
+
+    Raises:
+        InputError: there is no photograph to keep parts of.
+    """
+    parts = pictures.keep, pictures.strength
+    if pictures.content is None and parts != (None, None):
+        raise InputError("--keep and --strength-map keep parts of a photograph; this run has none")
+    needed = recipe.color == "content" or parts != (None, None)
+    return Pictures(pictures.content if needed else None, keep=parts[0], strength=parts[1])
+
+
+def _finished(recipe: Recipe, size: tuple[int, int], given: Pictures, picture: Tensor) -> Tensor:
+    """Return a picture as it is written: its full size, less noise, with what the content gives back."""
+    if not recipe.denoise and given.content is None and tuple(picture.shape[1:]) == size:
         return picture
     picture = schedule.resize(picture.cpu().float(), size)
     picture = color.denoise(picture, recipe.denoise, wrap=recipe.tileable)
-    if content is None:
+    if given.content is None:
         return picture
-    how = "luminance" if recipe.color_method == "luminance" else "lab"
-    return color.restore(picture, schedule.resize(content, size), how, recipe.color_strength)
+    content = schedule.resize(given.content, size)
+    if recipe.color == "content":
+        how = "luminance" if recipe.color_method == "luminance" else "lab"
+        picture = color.restore(picture, content, how, recipe.color_strength)
+    if given.strength is not None:
+        picture = content.lerp(picture, masks.fit(given.strength, size, "--strength-map"))
+    keep = _kept(given, size)
+    return picture if keep is None else torch.where(keep, content, picture)
 
 
 def _place(image: Tensor, plan: Plan, size: tuple[int, int]) -> Tensor:
