@@ -7,7 +7,9 @@ from torch import Tensor
 from impasto import measures, transfer
 from impasto.errors import InputError
 from impasto.events import Finished
+from impasto.quality import MEASURES
 from impasto.recipe import Recipe
+from impasto.tiles import Cut
 from impasto.transfer import Pictures
 
 pytestmark = pytest.mark.usefixtures("tiny_network", "one_thread")
@@ -52,6 +54,28 @@ def test_the_ruler_is_float32_whatever_the_recipe_computes_in(precision: str) ->
 def test_a_picture_of_another_tool_may_differ_by_a_rounded_pixel(size: tuple[int, int]) -> None:
     found = measures.losses(Recipe(), picture(*size), picture(123, 93, seed=1), picture(36, 36))
     assert found.total > 0
+
+
+def test_measures_stand_beside_the_losses_and_pictures_are_brought_to_one_size() -> None:
+    recipe, one = Recipe(style_weights=(2, 1)), picture(40, 30)
+    pair = picture(123, 93, seed=1), picture(60, 30, seed=2), picture(36, 36, seed=3)
+    found = measures.measure(recipe, one, *pair)
+    assert found.losses == measures.losses(recipe, one, *pair)
+    assert list(found.measures) == list(MEASURES)
+    itself = measures.measure(Recipe(), one, one, one).measures
+    assert (itself["content_error"], itself["style_gram"], itself["color"]) == (0, 0, 0)
+    assert itself["ssim"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+def test_measures_are_the_same_in_little_memory(padding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(padding=padding)  # type: ignore[arg-type]
+    pictures = picture(70, 50), picture(70, 50, seed=1), picture(60, 60, seed=2)
+    whole = measures.measure(recipe, *pictures)
+    monkeypatch.setattr(measures, "_cut", lambda *_: Cut((32, 32)))
+    tiled = measures.measure(recipe, *pictures)
+    assert tiled.measures == pytest.approx(whole.measures, rel=1e-5)
+    assert tiled.losses.total == pytest.approx(whole.losses.total, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (30, 40), (40, 27), (44, 30)])

@@ -1,21 +1,30 @@
-"""Numbers for one finished picture."""
+"""Numbers for one finished picture: its losses under a recipe, and measures beside them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from torch import Tensor
 
-from impasto import devices, plan, schedule, weights
+from impasto import devices, plan, quality, schedule, weights
 from impasto.errors import InputError
 from impasto.events import Losses
 from impasto.objective import Objective
 from impasto.recipe import Recipe
 from impasto.tiles import Cut
 from impasto.vgg import VGG19
+from impasto.weights import Weights
 
-__all__ = ["losses"]
+__all__ = ["Measured", "losses", "measure"]
 
 _ASPECT_TOLERANCE = 0.02
+
+
+class Measured(NamedTuple):
+    """The losses of a picture under its recipe, and the measures of `quality.MEASURES` by name."""
+
+    losses: Losses
+    measures: dict[str, float]
 
 
 def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Tensor) -> Losses:
@@ -27,13 +36,50 @@ def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Ten
     Raises:
         InputError: picture and content are not of one aspect, or too small.
     """
+    return _losses(recipe, _bring(recipe, picture, content, styles))
+
+
+def measure(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Tensor) -> Measured:
+    """Return a picture's losses, as `losses`, and its measures at layers that the recipe does not name.
+
+    Raises:
+        InputError: as `losses`.
+
+    Example:
+        >>> import torch
+        >>> picture = torch.rand(3, 24, 32)
+        >>> found = measure(Recipe(), picture, picture)
+        >>> found.losses.content, found.measures["content_error"], "color" in found.measures
+        (0.0, 0.0, False)
+    """
+    brought = _bring(recipe, picture, content, styles)
+    return Measured(
+        _losses(recipe, brought),
+        quality.measure_all(
+            recipe, brought.weights, brought.picture, brought.content, brought.styles, brought.cut
+        ),
+    )
+
+
+class _Brought(NamedTuple):
+    """Pictures of matching sizes on the device, the network's weights, and how to cut."""
+
+    picture: Tensor
+    content: Tensor | None
+    styles: list[Tensor]
+    weights: Weights
+    cut: Cut
+
+
+def _bring(
+    recipe: Recipe, picture: Tensor, content: Tensor | None, styles: Sequence[Tensor]
+) -> _Brought:
     _, height, width = picture.shape
     smallest = schedule.smallest_side(recipe)
     schedule.check_sides(height, width, "the picture", smallest)
     recipe.layers_in_use(content is not None, bool(styles))  # refuses where nothing would be compared
     device = devices.choose_device(recipe.device)
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
-    network = VGG19.of(recipe, parameters, device=device)
     if content is not None:
         aspect = content.shape[2] / content.shape[1]
         near = abs(width / height / aspect - 1) <= _ASPECT_TOLERANCE
@@ -49,7 +95,13 @@ def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Ten
     for style in brought:
         schedule.check_sides(style.shape[1], style.shape[2], "a style", smallest)
     cut = _cut(recipe, (height, width), content is not None, brought)
-    return Objective(recipe, network, content, brought, cut).losses(picture.to(device))
+    return _Brought(picture.to(device), content, brought, parameters, cut)
+
+
+def _losses(recipe: Recipe, brought: _Brought) -> Losses:
+    picture, content, styles, parameters, cut = brought
+    network = VGG19.of(recipe, parameters, device=picture.device)
+    return Objective(recipe, network, content, styles, cut).losses(picture)
 
 
 def _cut(recipe: Recipe, size: tuple[int, int], has_content: bool, styles: Sequence[Tensor]) -> Cut:
