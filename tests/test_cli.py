@@ -16,6 +16,7 @@ from PIL import Image
 from impasto import images
 from impasto.__main__ import main
 from impasto.catalog import COMMANDS, PRESETS
+from impasto.quality import MEASURES
 from impasto.recipe import Recipe
 from impasto.weights import Weights
 
@@ -168,11 +169,32 @@ def test_measure_prints_numbers_or_one_object(capsys: pytest.CaptureFixture[str]
     by_layer = found["layers"]["style"]
     assert list(by_layer) == [f"block{block}_conv1" for block in range(1, 6)]
     assert found["style"] == pytest.approx(sum(by_layer.values()) / 5, rel=1e-12)
+    assert list(found["measures"]) == list(MEASURES)
+    assert found["measures"]["content_error"] == 0 < found["measures"]["style_gram"]
 
     assert main(words) == 0
-    lines = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    numbers, measures = capsys.readouterr().out.split("measures\n")
+    lines = dict(line.rsplit(maxsplit=1) for line in numbers.splitlines())
     for name in ("total", "content", "style"):
         assert float(lines[name]) == pytest.approx(found[name], rel=1e-5)
+    rows = [line.split(maxsplit=2) for line in measures.splitlines()]
+    assert [(name, ways) for name, _, ways in rows] == [
+        (name, f"{row.better} is better") for name, row in MEASURES.items()
+    ]
+    for name, value, _ in rows:
+        assert float(value) == pytest.approx(found["measures"][name], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("--content photo.png", "color"), ("--style painting.png", "ssim")]
+)
+def test_a_measure_without_its_picture_is_not_printed(
+    capsys: pytest.CaptureFixture[str], given: str, missing: str
+) -> None:
+    assert main(["measure", "photo.png", *given.split(), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["measures"]
+    assert missing not in found
+    assert "frame" in found
 
 
 @pytest.mark.parametrize("kind", ["transfer", "reconstruct"])

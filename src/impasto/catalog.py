@@ -13,7 +13,7 @@ COMMANDS: dict[str, str] = {
     "transfer": "paint a photograph in the manner of one or several paintings",
     "texture": "style reconstruction: a painting's manner without a photograph",
     "reconstruct": "content reconstruction: what the content layers keep of a photograph",
-    "measure": "losses of a finished picture under a recipe",
+    "measure": "losses of a finished picture under a recipe, and measures beside them",
     "demo": "stylise a built-in photograph with a built-in painting",
     "samples": "write the built-in pictures into a folder",
     "weights": "list, verify and fetch VGG-19 weights",

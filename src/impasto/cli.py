@@ -169,7 +169,7 @@ class Reconstruct(_Descent):
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """Losses of a finished picture, of any tool, under a recipe: in float32, at its own size."""
+    """Losses and measures of a finished picture, of any tool, under a recipe: at its own size."""
 
     recipe: OmitArgPrefixes[Recipe]
     picture: Positional[Annotated[Path, arg(metavar="PICTURE")]]
@@ -183,30 +183,34 @@ class Measure:
     recipe_file: Annotated[Path | None, arg(name="recipe", metavar="FILE.toml")] = None
     """A recipe file: the options below as TOML keys."""
     json: bool = False
-    """Print one JSON object: total, content, style, tv, layers."""
+    """Print one JSON object: total, content, style, tv, layers, measures."""
 
     def __call__(self) -> None:
         if self.content is None and not self.style:
             raise InputError("nothing to measure against; give --content and --style")
-        from impasto import images, measures
+        from impasto import images, measures, quality
 
         self.recipe.weight_of_styles(max(1, len(self.style)))
         picture = images.read(self.picture)
         content = images.read(self.content) if self.content else None
-        found = measures.losses(
+        found = measures.measure(
             self.recipe, picture, content, *(images.read(style) for style in self.style)
         )
-        numbers = dataclasses.asdict(found)
+        numbers = dataclasses.asdict(found.losses)
         layers = {kind: numbers.pop(f"{kind}_layers") for kind in ("content", "style")}
         size = {"width": picture.shape[2], "height": picture.shape[1]}
         if self.json:
-            _print(json.dumps({**numbers, "layers": layers, **size}, indent=2))
+            everything = {**numbers, "layers": layers, "measures": found.measures, **size}
+            _print(json.dumps(everything, indent=2))
             return
         for name, value in numbers.items():
             _print(f"{name:<20} {value:.6g}")
         for kind, values in layers.items():
             for name, value in values.items():
                 _print(f"  {kind} {name:<13} {value:.6g}")
+        _print("measures")
+        for name, value in found.measures.items():
+            _print(f"  {name:<18} {value:<12.6g} {quality.MEASURES[name].better} is better")
 
 
 @dataclass(frozen=True)
