@@ -51,6 +51,9 @@ __all__ = [
 _FOOT = 1 / 255
 """Below such a difference of pixels, L1 total variation is round."""
 
+_PAIRINGS = 8
+"""The other positions that each is paired with."""
+
 _DIRECTIONS = 128
 """Directions of the sliced distance; its error falls with their root."""
 
@@ -399,9 +402,12 @@ def _paired_target(samples: Tensor, _: Recipe | None = None) -> _Paired:
 def paired_gaussian_loss(samples: Tensor, target: _Paired | Tensor) -> Tensor:
     """Return an unbiased estimate of the squared MMD with a Gaussian kernel, of samples ``[N, n]``.
 
-    2/n sum_i h_i with h = k(f, f') + k(s, s') - k(f, s') - k(f', s) over pairs of positions, and
+    The mean of h = k(f, f') + k(s, s') - k(f, s') - k(f', s) over pairs of positions, and
     k(x, y) = exp(-||x - y||^2 / (2 spread)), the style's variance for spread. Linear in n; right in the
     mean over pairs, and so sometimes negative.
+
+    Departure from the reference: each position is in up to 8 pairs on each side; in one alone, what is
+    painted is noise.
 
     Reference: Li et al., "Demystifying Neural Style Transfer" (2017), equation 9.
 
@@ -412,21 +418,22 @@ def paired_gaussian_loss(samples: Tensor, target: _Paired | Tensor) -> Tensor:
     """
     aim = target if isinstance(target, _Paired) else _paired_target(target)
     found, other = exact(samples), aim.samples
-    count = min(found.shape[1], other.shape[1]) // 2
+    count = min(found.shape[1], other.shape[1])
     # Positions lie in reading order: neighbours would be alike.
     order = torch.Generator().manual_seed(0)
-    chosen = [
-        x[:, torch.randperm(x.shape[1], generator=order)[: 2 * count].to(x.device)].view(
-            len(x), count, 2
-        )
-        for x in (found, other)
-    ]
-    (f, f2), (s, s2) = (x.unbind(2) for x in chosen)
+    f, s = (
+        x[:, torch.randperm(x.shape[1], generator=order)[:count].to(x.device)] for x in (found, other)
+    )
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return ((x - y).square().sum(0) / (-2 * aim.spread)).exp()
+        return ((x - y).square().sum(0) / (-2 * aim.spread)).exp().mean()
 
-    return (kernel(f, f2) + kernel(s, s2) - kernel(f, s2) - kernel(f2, s)).mean()
+    pairings = range(1, min(_PAIRINGS, count - 1) + 1)
+    estimates = []
+    for shift in pairings:
+        f2, s2 = f.roll(shift, 1), s.roll(shift, 1)
+        estimates.append(kernel(f, f2) + kernel(s, s2) - kernel(f, s2) - kernel(f2, s))
+    return torch.stack(estimates).mean()
 
 
 def nearest_losses(columns: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -573,21 +580,25 @@ class SummaryLoss(NamedTuple):
 
 STYLE_LOSSES: dict[str, SummaryLoss] = {
     "gram": SummaryLoss(GRAM, each(style_layer_loss), degree=2),
-    "covariance": SummaryLoss(MOMENTS, each(covariance_loss), degree=2),
-    "mmd-linear": SummaryLoss(MEAN, each(mean_loss)),
+    "covariance": SummaryLoss(MOMENTS, each(covariance_loss), degree=2, balance=0.5),
+    "mmd-linear": SummaryLoss(MEAN, each(mean_loss), balance=3),
     "mmd-poly": SummaryLoss(
-        MOMENTS, each(lambda found, aim: polynomial_loss(found, *aim)), _polynomial_target, degree=2
+        MOMENTS,
+        each(lambda found, aim: polynomial_loss(found, *aim)),
+        _polynomial_target,
+        degree=2,
+        balance=2.2,
     ),
-    "mmd-gaussian": SummaryLoss(FOURIER, each(mean_loss), degree=0),
+    "mmd-gaussian": SummaryLoss(FOURIER, each(mean_loss), degree=0, balance=5),
     "mmd-gaussian-paired": SummaryLoss(
-        SAMPLES, each(paired_gaussian_loss), _paired_target, degree=0, unbiased=True
+        SAMPLES, each(paired_gaussian_loss), _paired_target, degree=0, unbiased=True, balance=0.4
     ),
-    "bn": SummaryLoss(SQUARES, each(batch_norm_loss)),
-    "gram-mean-std": SummaryLoss(MOMENTS, each(gram_mean_std_loss), degree=2),
+    "bn": SummaryLoss(SQUARES, each(batch_norm_loss), balance=2.7),
+    "gram-mean-std": SummaryLoss(MOMENTS, each(gram_mean_std_loss), degree=2, balance=2.2),
     "wasserstein": SummaryLoss(MOMENTS, each(wasserstein), _gaussian),
-    "sliced": SummaryLoss(SAMPLES, each(sliced_loss), _sliced_target),
-    "histogram": SummaryLoss(SAMPLES, each(sliced_loss), _axes_target),
-    "nearest": SummaryLoss(COLUMNS, nearest_losses, degree=0, bounded=True),
+    "sliced": SummaryLoss(SAMPLES, each(sliced_loss), _sliced_target, balance=4),
+    "histogram": SummaryLoss(SAMPLES, each(sliced_loss), _axes_target, balance=2),
+    "nearest": SummaryLoss(COLUMNS, nearest_losses, degree=0, bounded=True, balance=1.6),
 }
 """The style losses by name; `catalog.STYLE_LOSSES` has a line of help for each."""
 

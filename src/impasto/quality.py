@@ -428,7 +428,7 @@ def _summaries(
     wanted = Looks((), dict.fromkeys(layers, kinds))
     found: dict[str, dict[str, Tensor]] = {name: {} for name in layers}
     for tile in _cut(network, picture, layers, cut):
-        for (key, name), part in see(network, picture, tile, wanted).parts.items():
+        for (key, name, _), part in see(network, picture, tile, wanted).parts.items():
             wide = exact(part)
             found[name][key] = found[name][key] + wide if key in found[name] else wide
     for name in layers:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from impasto.layers import stride
 from impasto.tiles import Span
 
 __all__ = [
@@ -39,6 +40,9 @@ _SAMPLES = 2048
 """About so many positions stand for all, where a sum ends and a comparison of positions begins."""
 
 _MOST_WAVES = 1024
+
+_FIELD = 4
+"""A hypercolumn has the mean over so many pixels, down and across, of the layers that are finer."""
 
 _CHUNK = 1 << 22
 """Waves are taken of so many numbers at a time."""
@@ -197,7 +201,8 @@ def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
 
     Of a region, those are left out that belong to it by less than half. The positions are the same for
     every way to cut the picture: see `points`. A gather is a sum of
-    one-hot vectors, so that parts add up to the whole.
+    one-hot vectors, so that parts add up to the whole. ``joint``, they are hypercolumns: of layers that
+    are finer than 4x4 pixels, the means over such fields.
 
     Example:
         >>> features = torch.rand(4, 5, 6)
@@ -206,22 +211,34 @@ def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
         True
     """
     rows, columns = points(place, joint)
-    inside = (rows >= place.rows.start) & (rows < place.rows.stop)
-    inside &= (columns >= place.columns.start) & (columns < place.columns.stop)
-    (where,) = inside.nonzero(as_tuple=True)
-    width = place.columns.length
-    index = (rows[where] - place.rows.start) * width + columns[where] - place.columns.start
-    index, where = index.to(features.device), where.to(features.device)
-    found = as_matrix(features).index_select(1, index).to(_wide(features.dtype))
-    return found.new_zeros(len(features), len(rows)).index_copy(1, where, found)
+    found = features.new_zeros(len(features), len(rows), dtype=_wide(features.dtype))
+    field = _field(place) if joint else 1
+    height, width = place.rows.length, place.columns.length
+    for cell in range(field**2):
+        # Cells of a field may be several tiles': each adds its own.
+        down, across = (
+            rows + cell // field - place.rows.start,
+            columns + cell % field - place.columns.start,
+        )
+        inside = (down >= 0) & (down < height) & (across >= 0) & (across < width)
+        (where,) = inside.nonzero(as_tuple=True)
+        index = (down * width + across)[where].to(features.device)
+        part = as_matrix(features).index_select(1, index).to(found.dtype)
+        found = found.index_add(1, where.to(features.device), part, alpha=1 / field**2)
+    return found
+
+
+def _field(place: Place) -> int:
+    """Return the side of the fields that a hypercolumn's cells are means of, in cells of a layer."""
+    return max(1, _FIELD // stride(place.layer)) if place.layer else 1
 
 
 def points(place: Place, joint: bool = False) -> tuple[Tensor, Tensor]:
     """Return rows and columns of the positions that `samples` takes, on the whole picture's grid.
 
     One is drawn by chance from each field of a grid of about 2048 fields: (seed, layer) decide, and
-    where a layer has fewer positions all are taken, each once. ``joint``, the points are the same places
-    of the picture in every layer, and deep cells may be taken more than once.
+    where a layer has fewer positions all are taken, each once. ``joint``, they are the same places of
+    the picture in every layer, corners of fields of 4x4 pixels; deep cells may be taken several times.
     """
     height, width = place.size
     if joint:
@@ -234,11 +251,12 @@ def points(place: Place, joint: bool = False) -> tuple[Tensor, Tensor]:
     generator = _generator(place.seed, "" if joint else place.layer)
     chance = torch.rand(2, down, across, generator=generator, dtype=torch.float64)
 
-    def on(grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        rows = _drawn(grid[0], down, chance[0], joint).flatten()
-        return rows, _drawn(grid[1], across, chance[1].T, joint).T.flatten()
+    def on(grid: tuple[int, int], field: int = 1) -> tuple[Tensor, Tensor]:
+        rows = _drawn(max(1, grid[0] // field), down, chance[0], joint).flatten()
+        columns = _drawn(max(1, grid[1] // field), across, chance[1].T, joint).T.flatten()
+        return field * rows, field * columns
 
-    rows, columns = on(place.size)
+    rows, columns = on(place.size, _field(place) if joint else 1)
     region = place.anchor if joint else place.region
     if region is None:
         return rows, columns
