@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from impasto.__main__ import main
 from impasto.catalog import COMMANDS
@@ -31,6 +32,10 @@ def studio(picture_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, t
     """Return a folder that has the pictures of the README's examples, and is the current one."""
     for seed, name in enumerate(("photo.jpg", "painting.jpg", "another.jpg", "painted.png")):
         picture_file(name, seed=seed)
+    half = Image.new("L", (40, 32))
+    half.paste(255, (0, 0, 20, 32))
+    for name in ("regions.png", "face.png", "map.png"):
+        half.save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
