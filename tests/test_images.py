@@ -271,3 +271,20 @@ def test_a_picture_that_memory_cannot_decode_is_refused(tmp_path: Path) -> None:
     images.read(tmp_path / "p.png", memory=1 << 20)
     with pytest.raises(InputError, match=r"400x300 pixels, which take .* to read: more than --memory"):
         images.read(tmp_path / "p.png", memory=1 << 19)
+
+
+def test_a_mask_has_its_regions_in_the_palettes_order_else_from_dark_to_bright(tmp_path: Path) -> None:
+    mask = Image.new("P", (4, 3), 1)
+    mask.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white
+    mask.paste(0, (0, 0, 1, 3))
+    mask.save(tmp_path / "palette.png")
+    mask.convert("RGB").save(tmp_path / "colours.png")
+    left = torch.tensor([1.0, 0, 0, 0]).expand(3, 4)
+    assert torch.equal(images.read_regions(tmp_path / "palette.png"), torch.stack([left, 1 - left]))
+    assert torch.equal(images.read_regions(tmp_path / "colours.png"), torch.stack([1 - left, left]))
+    structured_path = tmp_path / "photo.png"
+    images.write(structured(), structured_path)
+    with pytest.raises(InputError, match="at most 16 flat"):
+        images.read_regions(structured_path)
+    with pytest.raises(InputError, match="does not exist"):
+        images.read_regions(tmp_path / "none.png")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -296,3 +297,55 @@ def test_a_picture_too_large_for_its_format_is_refused_before_the_work(files: ru
         with pytest.raises(InputError, match=f"at most {side} px a side; write .png"):
             images.check_size(files.out.with_name(name), 16, side + 1)
     images.check_size(files.out, 16, 100_000)
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+
+def mask_file(path: Path, *shades: int) -> Path:
+    """Write a grey picture of 40x32 with columns of these shades."""
+    image = Image.new("L", (40, 32))
+    for index, shade in enumerate(shades):
+        image.paste(shade, (40 * index // len(shades), 0, 40, 32))
+    image.save(path)
+    return path
+
+
+def test_masks_come_from_files(files: runs.Files, tmp_path: Path) -> None:
+    hard = mask_file(tmp_path / "hard.png", 0, 255)
+    soft = tuple(mask_file(tmp_path / f"{n}.png", *s) for n, s in (("a", (255, 0)), ("b", (0, 255))))
+    two = dataclasses.replace(files, styles=files.styles * 2)
+    written = []
+    for masks in ((hard,), soft):
+        runs.carry_out(RECIPE, dataclasses.replace(two, content_mask=masks))
+        written.append(files.out.read_bytes())
+    assert written[0] == written[1], "black comes first, as the first grey mask"
+    square = tmp_path / "square.png"
+    Image.open(hard).resize((36, 36), Image.Resampling.NEAREST).save(square)
+    runs.carry_out(RECIPE, dataclasses.replace(files, content_mask=(hard,), style_mask=(square,)))
+
+
+def test_kept_pixels_are_the_photographs_in_the_file(files: runs.Files, tmp_path: Path) -> None:
+    keep = mask_file(tmp_path / "keep.png", 255, 0)
+    recipe = dataclasses.replace(RECIPE, size=40)
+    runs.carry_out(recipe, dataclasses.replace(files, keep=keep))
+    photo, found = images.read(files.inputs[0]), images.read(files.out)
+    assert photo.shape == found.shape
+    assert torch.equal(found[:, :, :20], photo[:, :, :20])
+    assert not torch.equal(found[:, :, 20:], photo[:, :, 20:])
+
+
+@pytest.mark.parametrize("field", ["content_mask", "style_mask", "keep", "strength_map"])
+def test_a_mask_is_an_input_that_no_run_destroys(files: runs.Files, field: str) -> None:
+    mask = mask_file(files.out, 0, 255)
+    before = mask.read_bytes()
+    given = mask if field in ("keep", "strength_map") else (mask,)
+    with pytest.raises(InputError):
+        runs.carry_out(RECIPE, dataclasses.replace(files, **{field: given}))
+    assert mask.read_bytes() == before
+
+
+def test_a_style_mask_alone_is_refused(files: runs.Files, tmp_path: Path) -> None:
+    mask = mask_file(tmp_path / "m.png", 0, 255)
+    with pytest.raises(InputError, match="--style-mask needs --content-mask"):
+        runs.carry_out(RECIPE, dataclasses.replace(files, style_mask=(mask,)))
