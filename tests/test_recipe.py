@@ -187,7 +187,13 @@ def test_colours_losses_and_seams_are_checked() -> None:
     assert "2 weights for 1 losses" in refusal(style_loss_weights=(1, 2))
     assert "all zero" in refusal(style_loss_weights=(0,))
     assert "needs --padding circular" in refusal(tileable=True, padding="zeros")
-    assert Recipe(tileable=True).padding == "circular"
+    assert Recipe(tileable=True).border == "circular"
+    assert dataclasses.replace(Recipe(tileable=True), tileable=False) == Recipe()
+    assert "between 0 and 1" in refusal(color="content", color_method="luminance", color_strength=0.5)
+    assert "for --style-loss wasserstein alone" in refusal(style_mix="barycenter")
+    assert "--style-scale" in refusal(style_scale=(1e308,))
+    assert "geometric R" in refusal(layer_weights=("geometric", 1e300))
+    assert Recipe(layer_weights="equal").layer_weights == ("equal",)  # type: ignore[arg-type]
 
 
 def test_layer_weights_are_used_as_given_and_else_equal() -> None:

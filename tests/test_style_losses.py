@@ -329,7 +329,18 @@ def test_several_styles_share_the_samples() -> None:
     one, other = torch.zeros(3, 100), torch.ones(3, 60)
     mixed = SAMPLES.mix([one, other], [0.5, 0.5])
     assert mixed.shape == (3, 80)
-    assert mixed.sum() == 3 * 30
+    assert mixed.sum() == 3 * 40
+    single = SAMPLES.mix([one[:, :1], other[:, :1]], [0.9, 0.1])
+    assert single.shape == (3, 2), "every style that counts has a sample"
+    assert torch.equal(SAMPLES.mix([one, other], [0, 1]), other)
+
+
+def test_a_single_position_is_no_style_but_no_crash() -> None:
+    row = STYLE_LOSSES["mmd-gaussian-paired"]
+    at = features(24, (4, 1, 1)).requires_grad_()
+    loss = distance(row, at, features(25, (4, 1, 1)))
+    (gradient,) = torch.autograd.grad(loss, at)
+    assert gradient.isfinite().all()
 
 
 def test_gram_of_waves_is_bounded() -> None:

@@ -647,3 +647,39 @@ def test_masks_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         tell(pictures, **options)
+
+
+@pytest.mark.parametrize("field", ["keep", "strength"])
+def test_masks_are_checked_before_the_work_begins(field: str) -> None:
+    pictures = Pictures(PHOTO, (PAINTING,), **{field: torch.ones(1, 64, 48)})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="aspects may"):
+        plan_for(Recipe(size=32), pictures)
+
+
+def test_a_mask_over_its_photograph_fits_whatever_the_grid_makes_of_the_sides() -> None:
+    photo = random_picture(33, 50)
+    options: dict[str, Any] = {"tileable": True, "size": 48, "levels": (32,)}
+    found = finished(Pictures(photo, (PAINTING,), keep=torch.ones(1, 33, 50)), **options)
+    assert found.shape == (3, 32, 48)
+    torch.testing.assert_close(found, schedule.resize(photo, (32, 48)))
+
+
+def test_a_state_serves_twice_where_the_mean_is_taken() -> None:
+    recipe = Recipe(size=32, precision="float32", iterations=5, average=0.7, levels=(1,))
+    pictures = Pictures(PHOTO, (PAINTING,))
+    plan = plan_for(recipe, pictures)
+    (state,) = [
+        event.state()
+        for event in run(recipe, pictures, plan)
+        if isinstance(event, Step) and event.iteration == 2
+    ]
+    ends = [list(run(recipe, pictures, plan, state))[-1] for _ in range(2)]
+    assert torch.equal(ends[0].picture, ends[1].picture)  # type: ignore[union-attr]
+
+
+def test_styles_may_be_mixed_to_their_barycentre() -> None:
+    options: dict[str, Any] = {"style_loss": ("wasserstein",), "iterations": 4}
+    pictures = Pictures(PHOTO, (PAINTING, OTHER))
+    mixture = finished(pictures, **options)
+    between = finished(pictures, style_mix="barycenter", **options)
+    assert (mixture - between).abs().max() > 1e-3

@@ -332,6 +332,9 @@ _CLASSES: dict[str, Callable[..., Any]] = {
     "info": Info,
 }
 
+_JOINED = ("layer_weights", "style_loss_weights", "style_mix", "color_method", "color_strength")
+"""Fields that are right or wrong by what another field says."""
+
 _WITHOUT_CONTENT = {"texture": {"init": "noise"}, "reconstruct": {"init": "noise"}}
 """The start of the commands that reconstruct: from their own picture there is nothing to do."""
 
@@ -347,10 +350,10 @@ def run(name: str, words: Sequence[str]) -> int:
     default, held = None, {}
     if name in ("transfer", "texture", "reconstruct", "measure"):
         fields = _before_flags(name, words)
-        # A flag may give the style layers that weights in a recipe file belong to: join them last.
-        if not any(word.startswith("--layer-weights") for word in words):
-            held = {key: fields[key] for key in ("layer_weights",) if key in fields}
-        fields.pop("layer_weights", None)
+        # A flag may give what a field of a recipe file belongs to: such fields join last.
+        given = {word.split("=")[0].replace("_", "-") for word in words}
+        held = {key: fields.pop(key) for key in _JOINED if key in fields}
+        held = {key: value for key, value in held.items() if "--" + key.replace("_", "-") not in given}
         default = _with_recipe(kind, Recipe(**fields))
         description += f"\n\n{_PRESETS}\n\n{_LOSSES}\n\n{_PRECEDENCE}"
     command: Any = _parse(kind, name, words, description, default)

@@ -122,16 +122,19 @@ class Costs:
         fixed = max(self.fixed(part) for part in seen)
         read = sum(map(self.picture, inputs))
         placed = sum(map(self.picture, (size, *styles)))
+        scaled = sum(self.picture(style) for style in styles if style not in inputs)
         targets = 0 if cut.on_disk else self.targets(size)
         kept = min(cut.keep, -(-windows.number // ranks)) - 1
-        aiming = (read if last else read + placed) + targets + ranks * look + (ranks - 1) * placed
+        aiming = (
+            (read + scaled if last else read + placed) + targets + ranks * look + (ranks - 1) * placed
+        )
         descending = (0 if last else read) + targets + held * self.picture(size)
         descending += ranks * (kept * one.kept + one.pull) + (ranks - 1) * self.picture(size)
         return ranks * fixed + max(aiming, descending)
 
     def windows(self, size: Size, cut: Cut) -> Windows:
         """Return the windows that a picture is cut into."""
-        return _windows(size, self.layers, cut.tile, self.recipe.padding)
+        return _windows(size, self.layers, cut.tile, self.recipe.border)
 
     # --- seconds --------------------------------------------------------------------------------
 

@@ -28,6 +28,10 @@ class Losses:
     style_layers: dict[str, float]
 
 
+def _unchanged(picture: Tensor) -> Tensor:
+    return picture
+
+
 @dataclass(frozen=True)
 class Started:
     """The run is about to descend: the picture's size, how it is computed, what to know."""
@@ -40,7 +44,7 @@ class Started:
     notes: tuple[str, ...]
     levels: tuple[str, ...]
     """How each level is carried out, in words."""
-    finish: Callable[[Tensor], Tensor]
+    finish: Callable[[Tensor], Tensor] = _unchanged
     """Makes of a step's picture what is written: its full size, colours and noise as asked for."""
 
 

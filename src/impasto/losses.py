@@ -11,7 +11,7 @@ A loss of summaries is a row in `STYLE_LOSSES`: a statistic, and the distance of
 Reference: Gatys et al., "Image Style Transfer Using Convolutional Neural Networks" (2016).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -305,7 +305,7 @@ def wasserstein(moments: Tensor, target: _Gaussian | Tensor) -> Tensor:
     return found
 
 
-def barycenter(moments: list[Tensor], shares: list[float], iterations: int = 50) -> Tensor:
+def barycenter(moments: Sequence[Tensor], shares: Sequence[float], iterations: int = 50) -> Tensor:
     """Return the moments of the Wasserstein barycentre of Gaussians, for shares that sum to 1.
 
     The mean is the mixture's; the covariance is the fixed point of
@@ -428,7 +428,7 @@ def paired_gaussian_loss(samples: Tensor, target: _Paired | Tensor) -> Tensor:
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return ((x - y).square().sum(0) / (-2 * aim.spread)).exp().mean()
 
-    pairings = range(1, min(_PAIRINGS, count - 1) + 1)
+    pairings = range(1, min(_PAIRINGS, count - 1) + 1) or [0]  # a single position pairs with itself
     estimates = []
     for shift in pairings:
         f2, s2 = f.roll(shift, 1), s.roll(shift, 1)

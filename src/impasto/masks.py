@@ -119,11 +119,14 @@ def soft(greys: Sequence[Tensor]) -> Tensor:
     ).clamp_(0, 1)
 
 
-def fit(regions: Tensor, size: tuple[int, int], what: str) -> Tensor:
+def fit(
+    regions: Tensor, size: tuple[int, int], what: str, like: tuple[int, int] | None = None
+) -> Tensor:
     """Return regions at ``size`` (height, width), each weight an average over the pixels it covers.
 
     A pixel counts fully where it is covered partly. So enlarged regions are the nearest pixel's, and
-    on the edge of two pixels their mean. Where weights sum to 1 they still do.
+    on the edge of two pixels their mean. Where weights sum to 1 they still do. ``like`` is the size of
+    the picture that the mask was drawn over, where ``size`` has another aspect.
 
     Raises:
         InputError: the aspects differ by over 2 %, and by more than rounding sides to a pixel explains.
@@ -135,12 +138,13 @@ def fit(regions: Tensor, size: tuple[int, int], what: str) -> Tensor:
     height, width = regions.shape[1:]
     if (height, width) == size:
         return regions
-    ours, theirs = width * size[0], height * size[1]
+    like = like or size
+    ours, theirs = width * like[0], height * like[1]
     # Sides rounded from a s and b s, each by up to 1/2, leave |a' b - b' a| <= (a + b) / 2.
-    rounding = max(height + width, sum(size)) / 2
+    rounding = max(height + width, sum(like)) / 2
     if abs(ours - theirs) > max(rounding, _ASPECT * max(ours, theirs)):
         raise InputError(
-            f"{what} is {_spoken(regions)} px, its picture {size[1]}x{size[0]} px: their aspects may "
+            f"{what} is {_spoken(regions)} px, its picture {like[1]}x{like[0]} px: their aspects may "
             f"differ by {_ASPECT:.0%}; draw the mask over its own picture, or crop it like that"
         )
     return functional.adaptive_avg_pool2d(regions, size)

@@ -84,14 +84,16 @@ def _bring(
         aspect = content.shape[2] / content.shape[1]
         near = abs(width / height / aspect - 1) <= _ASPECT_TOLERANCE
         rounded = (width - 1) / (height + 1) < aspect < (width + 1) / (height - 1)
-        if not (near or rounded):
+        padded = recipe.tileable and schedule.on_grid(height, width) == (height, width)
+        if not (near or rounded or padded):
             raise InputError(
                 f"the picture ({width}x{height}) and the content "
                 f"({content.shape[2]}x{content.shape[1]}) differ in aspect; "
                 "measure a picture against the photograph it was made from"
             )
         content = schedule.resize(content, (height, width)).to(device)
-    brought = [schedule.fit(style, max(height, width)).to(device) for style in styles]
+    at = schedule.styles_at(recipe, (height, width), [(x.shape[1], x.shape[2]) for x in styles])
+    brought = [schedule.resize(x, size).to(device) for x, size in zip(styles, at, strict=True)]
     for style in brought:
         schedule.check_sides(style.shape[1], style.shape[2], "a style", smallest)
     cut = _cut(recipe, (height, width), content is not None, brought)

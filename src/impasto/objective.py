@@ -261,7 +261,8 @@ class Objective:
 
         def mixed(statistic: Statistic, shares: Sequence[float]) -> dict[str, Tensor]:
             several = [self._summaries(picture, statistic, layers)[0] for picture in styles]
-            return {name: statistic.mix([one[name] for one in several], shares) for name in layers}
+            mix = losses.barycenter if recipe.style_mix == "barycenter" else statistic.mix
+            return {name: mix([one[name] for one in several], shares) for name in layers}
 
         if any(row.statistic is FOURIER for row in chosen.values()):
             noise = self._noise(SQUARES, layers)
@@ -382,7 +383,8 @@ class Objective:
     def losses(self, picture: Tensor) -> Losses:
         """Return the losses alone, in a third of the time."""
         self.team.tell("losses")
-        return self._losses(self.team.share(picture.detach().contiguous()))
+        picture = picture.detach().to(self.network.device)  # a finished one is on the CPU
+        return self._losses(self.team.share(picture.contiguous()))
 
     def follow(self, like: Tensor) -> object:
         """Do this rank's part of what rank 0 asks for; return its first word that asks for neither."""

@@ -322,7 +322,7 @@ def descend(
     iteration, halvings, best, totals = 0, 0, optimizer.picture, [optimizer.losses.total]
     mean = torch.zeros_like(best) if recipe.average else None
     if state is not None:
-        mean = state["mean"]
+        mean = None if state["mean"] is None else state["mean"].clone()
         iteration, halvings, best = state["iteration"], state["halvings"], state["best"]
         evaluations, totals = state["evaluations"], list(state["totals"])
 

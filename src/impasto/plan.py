@@ -3,6 +3,7 @@
 Nothing that is measured may change a picture without standing here: same plan, same bytes.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -141,10 +142,8 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
 def _inputs(recipe: Recipe, size: Size, content: Size | None, styles: Sequence[Size]) -> list[Size]:
     """Return the sizes of the pictures that are kept: none is larger than the finished one."""
     pictures = [size] if content else []
-    pictures += [
-        min(style, fitted)
-        for style, fitted in zip(styles, schedule.styles_at(recipe, size, styles), strict=True)
-    ]
+    placed = schedule.styles_at(recipe, size, styles)
+    pictures += [min(pair, key=math.prod) for pair in zip(styles, placed, strict=True)]
     return pictures if recipe.init in schedule.STARTS else [*pictures, size]
 
 

@@ -396,7 +396,7 @@ def look(
         return Seen({}, {}, {})
     pooling = "max" if recipe.pooling == "average" else "average"
     last = deepest((*of_content, *of_style))
-    network = VGG19(weights, pooling, recipe.padding, device=picture.device, last=last)
+    network = VGG19(weights, pooling, recipe.border, device=picture.device, last=last)
     generator = torch.Generator().manual_seed(0)
     hiss = torch.rand(3, 64, 64, generator=generator).to(network.device)
 

@@ -80,8 +80,10 @@ class Recipe:
     1/N^2 by channels, geometric R, each R times the one before; rules sum to 1."""
     style_weights: tuple[Weight, ...] = ()
     """One weight per style picture, scaled to sum to 1; without it all are equal."""
-    style_scale: tuple[Positive, ...] = (1.0,)
+    style_scale: tuple[Annotated[float, Field(ge=1 / 64, le=8)], ...] = (1.0,)
     """The style's long side over the picture's, one for all or one per style: the size of strokes."""
+    style_mix: Literal["mixture", "barycenter"] = "mixture"
+    """Of several styles: the mixture of their summaries, or, for wasserstein, the barycentre."""
     color: Literal["style", "content", "match"] = "style"
     """style: the painting's colours; content: the photograph's, put back at the end; match: the
     painting's are first matched to the photograph's."""
@@ -129,10 +131,10 @@ class Recipe:
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Of the features; auto is bfloat16 where the machine has instructions for it, else fast float32."""
 
-    @field_validator("levels", mode="before")
+    @field_validator("levels", "layer_weights", "style_loss", "style_scale", mode="before")
     @classmethod
-    def _several(cls, levels: Any) -> Any:  # noqa: ANN401
-        return levels if isinstance(levels, list | tuple) else (levels,)
+    def _several(cls, values: Any) -> Any:  # noqa: ANN401
+        return values if isinstance(values, list | tuple) else (values,)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -159,10 +161,10 @@ class Recipe:
             raise InputError(
                 f"--color {self.color} has no --color-method {self.color_method}; use {known}"
             )
-        if self.tileable:
-            if self.padding not in (type(self).padding, "circular"):
-                raise InputError("--tileable needs --padding circular; leave --padding out")
-            object.__setattr__(self, "padding", "circular")
+        if self.color_method == "luminance" and self.color_strength not in (0, 1):
+            raise InputError("--color-method luminance has no --color-strength between 0 and 1; use lab")
+        if self.tileable and self.padding not in (type(self).padding, "circular"):
+            raise InputError("--tileable needs --padding circular; leave --padding out")
         if self.style_weights and sum(self.style_weights) == 0:
             raise InputError("--style-weights are all zero; at least one must be positive")
         for name in self.style_loss:
@@ -171,6 +173,8 @@ class Recipe:
                 raise InputError(
                     f"unknown style loss {name!r}; there are {known}{near(name, STYLE_LOSSES)}"
                 )
+        if self.style_mix == "barycenter" and self.style_loss != ("wasserstein",):
+            raise InputError("--style-mix barycenter is for --style-loss wasserstein alone")
         if len(set(self.style_loss)) < max(1, len(self.style_loss)):
             raise InputError("--style-loss needs at least one loss, and each only once")
         if self.style_loss_weights and len(self.style_loss_weights) != len(self.style_loss):
@@ -223,7 +227,7 @@ class Recipe:
             InputError: none does.
         """
         found = (
-            self.content_layers if content and self.alpha and self.content_loss != "none" else (),
+            self.content_layers if content and self.wants_content else (),
             self.style_layers if style and self.beta else (),
         )
         if not any(found):
@@ -232,6 +236,16 @@ class Recipe:
                 "--content-loss, a painting only with --beta over 0"
             )
         return found
+
+    @property
+    def border(self) -> str:
+        """The padding in force."""
+        return "circular" if self.tileable else self.padding
+
+    @property
+    def wants_content(self) -> bool:
+        """Whether a content picture counts, where there is one."""
+        return self.alpha > 0 and self.content_loss != "none"
 
     @property
     def deepest_layer(self) -> str:
@@ -261,7 +275,7 @@ class Recipe:
                 rule = [1.0] * len(layers)
             case ["1/N^2"] if not numbers:
                 rule = [1 / LAYERS[name].channels ** 2 for name in layers]
-            case ["geometric"] if len(numbers) == 1 and numbers[0] > 0:
+            case ["geometric"] if len(numbers) == 1 and 1e-6 <= numbers[0] <= 1e6:
                 rule = [numbers[0] ** index for index in range(len(layers))]
             case _ if not numbers and all("=" in word for word in words):
                 return self._named_weights(words)

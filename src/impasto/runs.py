@@ -1,5 +1,6 @@
 """A run from files to files: check, decode, plan, transfer, write. Nothing else starts a run."""
 
+import math
 import os
 import re
 import signal
@@ -154,12 +155,14 @@ def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
     recipe.weight_of_styles(len(files.styles))
     allowed = None if recipe.memory == "auto" else memory_bytes(recipe.memory) - cost.BASE
 
-    def read(path: Path) -> Tensor:
-        return images.read(path, max(recipe.sides), schedule.SMALLEST_SIDE, allowed)
+    def read(path: Path, scale: float = 1.0) -> Tensor:
+        # No larger than there is use for; sides may be rounded up to the next multiple of 16.
+        longest = math.ceil(scale * max(recipe.sides)) + 16 * recipe.tileable
+        return images.read(path, longest, schedule.SMALLEST_SIDE, allowed)
 
     return Pictures(
         content=read(files.content) if files.content else None,
-        styles=tuple(read(style) for style in files.styles),
+        styles=tuple(map(read, files.styles, recipe.scale_of_styles(len(files.styles)))),
         start=read(start) if start else None,
         regions=_regions(files),
         keep=_grey(files.keep),

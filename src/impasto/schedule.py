@@ -95,7 +95,7 @@ def smallest_side(recipe: Recipe) -> int:
         >>> smallest_side(Recipe()), smallest_side(Recipe(padding="reflect"))
         (16, 32)
     """
-    if recipe.padding != "reflect":
+    if recipe.border != "reflect":
         return SMALLEST_SIDE
     return max(SMALLEST_SIDE, 2 * layers.stride(recipe.deepest_layer))
 
@@ -220,6 +220,7 @@ def enlarge(
     could not hold, c - up(down(c)); a later level has too few iterations to paint it all anew.
     """
     # On the CPU, like all resizing: not every device can.
+    wrap = wrap and tuple(picture.shape[1:]) != size
     larger = _wrapped(picture.cpu(), size) if wrap else resize(picture.cpu(), size)
     if content is None or tuple(picture.shape[1:]) == size:
         return larger

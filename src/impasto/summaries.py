@@ -97,10 +97,12 @@ class Statistic(NamedTuple):
             return torch.stack([share * one for one, share in zip(summaries, shares, strict=True)]).sum(
                 0
             )
-        parts = []
+        count = sum(share * one.shape[-1] for one, share in zip(summaries, shares, strict=True))
+        done, parts = 0.0, []
         for one, share in zip(summaries, shares, strict=True):
-            count = round(share * one.shape[-1])
-            parts.append(one[..., torch.linspace(0, one.shape[-1] - 1, count).round().long()])
+            taken = max(int(share > 0), round((done + share) * count) - round(done * count))
+            parts.append(one[..., torch.linspace(0, one.shape[-1] - 1, taken).round().long()])
+            done += share
         return torch.cat(parts, dim=-1)
 
 
@@ -199,9 +201,9 @@ def fourier(features: Tensor, place: Place) -> Tensor:
 def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
     """Return the features at some 2048 positions of the picture, ``[N, n]``; 0 where another tile's.
 
-    Of a region, those are left out that belong to it by less than half. The positions are the same for
-    every way to cut the picture: see `points`. A gather is a sum of
-    one-hot vectors, so that parts add up to the whole. ``joint``, they are hypercolumns: of layers that
+    Of a region, those are left out that belong to it by less than half (or than its best, if that is
+    less). The positions are the same for every way to cut the picture: see `points`. A gather is a sum
+    of one-hot vectors, so that parts add up to the whole. ``joint``, they are hypercolumns: of layers that
     are finer than 4x4 pixels, the means over such fields.
 
     Example:
@@ -260,8 +262,9 @@ def points(place: Place, joint: bool = False) -> tuple[Tensor, Tensor]:
     region = place.anchor if joint else place.region
     if region is None:
         return rows, columns
-    inside = region.cpu()[on((region.shape[0], region.shape[1]))] >= 0.5
-    return (rows[inside], columns[inside]) if inside.any() else (rows, columns)
+    weights = region.cpu()[on((region.shape[0], region.shape[1]))]
+    inside = weights >= min(0.5, weights.max().item())
+    return rows[inside], columns[inside]
 
 
 def _drawn(length: int, fields: int, chance: Tensor, joint: bool) -> Tensor:

@@ -80,10 +80,10 @@ def run(
         finish=finish,
     )
     picture = state["best"] if state else _start(recipe, pictures, plan)
-    detailed = recipe.init == "content" and bool(pictures.styles) and recipe.alpha > 0
+    detailed = recipe.init == "content" and bool(pictures.styles) and recipe.wants_content
     for level in plan.levels[done.levels :]:
         content, styles = _placed(recipe, pictures, plan, level)
-        regions, keep = _regions(recipe, pictures, level.size, styles), _kept(pictures, level.size)
+        regions, keep = _regions(recipe, pictures, level.size), _kept(pictures, level.size)
         objective = _objective(recipe, network, content, styles, level, team, regions)
         if level is plan.levels[-1]:  # the targets have all that is needed of them
             pictures = Pictures()
@@ -106,7 +106,7 @@ def run(
         iterations=done.iterations,
         evaluations=done.evaluations,
         picture=finish(picture),
-        evaluate=objective.losses,
+        evaluate=lambda saved: objective.losses(_as_seen(recipe, saved)),
     )
 
 
@@ -142,8 +142,19 @@ def picture(content: Tensor | None, *styles: Tensor, **options: Any) -> Tensor: 
 
 
 def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE) -> Plan:
-    """Return the plan for these pictures on this machine."""
-    return planning.make(recipe, *sizes(pictures), ranks=team.size)
+    """Return the plan for these pictures on this machine.
+
+    Raises:
+        InputError: as `plan.make`, and masks do not fit their pictures or each other.
+    """
+    made = planning.make(recipe, *sizes(pictures), ranks=team.size)
+    _remembered(recipe, pictures)
+    if pictures.strength is not None:
+        masks.fit(pictures.strength, made.size, "--strength-map", sizes(pictures)[0])
+    for level in made.levels:
+        _regions(recipe, pictures, level.size)
+        _kept(pictures, level.size)
+    return made
 
 
 def sizes(pictures: Pictures) -> list[tuple[int, int] | None]:
@@ -227,9 +238,7 @@ def _objective(
     return Objective(recipe, network, content, found, level.cut, team, regions)
 
 
-def _regions(
-    recipe: Recipe, pictures: Pictures, size: tuple[int, int], styles: Sequence[Tensor]
-) -> Regions | None:
+def _regions(recipe: Recipe, pictures: Pictures, size: tuple[int, int]) -> Regions | None:
     """Return the regions at the sizes of a level.
 
     Raises:
@@ -237,13 +246,15 @@ def _regions(
     """
     if pictures.regions is None:
         return None
+    read, *styles = sizes(pictures)
     if recipe.style_weights:
         raise InputError("--style-weights mix styles, masks keep them apart; use one of them")
-    content = masks.fit(pictures.regions.content, size, "the content's mask")
+    content = masks.fit(pictures.regions.content, size, "the content's mask", read)
     if (style := pictures.regions.style) is not None:
         if len(styles) != 1:
             raise InputError("--style-mask is for one STYLE; leave it out to give a style per region")
-        style = masks.fit(style, (styles[0].shape[1], styles[0].shape[2]), "the style's mask")
+        (placed,) = schedule.styles_at(recipe, size, [found for found in styles if found])
+        style = masks.fit(style, placed, "the style's mask", styles[0])
         masks.check(content, style, recipe.deepest_layer)
     else:
         if len(content) != len(styles):
@@ -257,7 +268,8 @@ def _regions(
 
 def _kept(pictures: Pictures, size: tuple[int, int]) -> Tensor | None:
     """Return where the content stays, ``[1, H, W]``."""
-    return None if pictures.keep is None else masks.fit(pictures.keep, size, "--keep") >= 0.5
+    like = sizes(pictures)[0]
+    return None if pictures.keep is None else masks.fit(pictures.keep, size, "--keep", like) >= 0.5
 
 
 def _holding(objective: Objective, keep: Tensor | None) -> Callable[[Tensor], Evaluation]:
@@ -304,6 +316,11 @@ def _recoloured(recipe: Recipe, pictures: Pictures) -> Pictures:
     return pictures._replace(content=grey, styles=tuple(styles), start=start)
 
 
+def _as_seen(recipe: Recipe, picture: Tensor) -> Tensor:
+    """Return a finished picture in the colours that the descent saw."""
+    return color.luminance(picture) if recipe.color_method == "luminance" else picture
+
+
 def _remembered(recipe: Recipe, pictures: Pictures) -> Pictures:
     """Return of the pictures what a finished one still needs.
 
@@ -321,7 +338,7 @@ def _finished(recipe: Recipe, size: tuple[int, int], given: Pictures, picture: T
     """Return a picture as it is written: its full size, less noise, with what the content gives back."""
     if not recipe.denoise and given.content is None and tuple(picture.shape[1:]) == size:
         return picture
-    picture = schedule.resize(picture.cpu().float(), size)
+    picture = schedule.enlarge(picture.cpu().float(), size, wrap=recipe.tileable)
     picture = color.denoise(picture, recipe.denoise, wrap=recipe.tileable)
     if given.content is None:
         return picture
@@ -330,7 +347,8 @@ def _finished(recipe: Recipe, size: tuple[int, int], given: Pictures, picture: T
         how = "luminance" if recipe.color_method == "luminance" else "lab"
         picture = color.restore(picture, content, how, recipe.color_strength)
     if given.strength is not None:
-        picture = content.lerp(picture, masks.fit(given.strength, size, "--strength-map"))
+        strength = masks.fit(given.strength, size, "--strength-map", sizes(given)[0])
+        picture = content.lerp(picture, strength)
     keep = _kept(given, size)
     return picture if keep is None else torch.where(keep, content, picture)
 

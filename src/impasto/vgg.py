@@ -158,7 +158,7 @@ class VGG19(nn.Module):
         by_winograd: bool = False,
     ) -> Self:
         """Return the network that a recipe asks for, no deeper than it looks."""
-        pooling, padding, last = recipe.pooling, recipe.padding, recipe.deepest_layer
+        pooling, padding, last = recipe.pooling, recipe.border, recipe.deepest_layer
         return cls(weights, pooling, padding, precision, device, by_winograd, last)
 
     @property
