@@ -203,8 +203,8 @@ def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
 
     Of a region, those are left out that belong to it by less than half (or than its best, if that is
     less). The positions are the same for every way to cut the picture: see `points`. A gather is a sum
-    of one-hot vectors, so that parts add up to the whole. ``joint``, they are hypercolumns: of layers that
-    are finer than 4x4 pixels, the means over such fields.
+    of one-hot vectors, so that parts add up to the whole. ``joint``, they are hypercolumns: of layers
+    that are finer than 4x4 pixels, the means over such fields.
 
     Example:
         >>> features = torch.rand(4, 5, 6)
