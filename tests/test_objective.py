@@ -166,7 +166,7 @@ def test_every_style_loss_has_the_gradient_that_finite_differences_see(
     found = objective(PICTURE)
     generator = torch.Generator().manual_seed(7)
     direction = torch.randn(PICTURE.shape, generator=generator, dtype=torch.float64)
-    step = 1e-6
+    step = 1e-7
     ahead, behind = (objective.losses(PICTURE + s * direction).total for s in (step, -step))
     slope = (found.gradient * direction).sum().item()
     # Sorted lists and nearest neighbours have kinks, and a step may cross some.
