@@ -1,6 +1,7 @@
 """Colours go where they are sent, as far as they are sent, and the rest of a picture stays."""
 
 import warnings
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -133,14 +134,20 @@ def test_the_histogram_becomes_the_contents() -> None:
     assert torch.equal(*orders)
 
 
+def assert_blends(
+    change: Callable[..., torch.Tensor], own: torch.Tensor, content: torch.Tensor, how: str
+) -> None:
+    """Assert that no strength leaves a picture as it is, and half of it changes half as much."""
+    whole = change(own, content, how)
+    assert change(own, content, how, 0) is own
+    half = change(own, content, how, 0.5)
+    torch.testing.assert_close(half, (own + whole) / 2, rtol=0, atol=1e-6)
+    assert_is_a_picture(half, own)
+
+
 @every_match
 def test_a_match_blends_with_the_style(method: str) -> None:
-    style, content = picture(6), picture(7, 20, 20, high=0.4)
-    whole = color.match(style, content, method)
-    assert color.match(style, content, method, 0) is style
-    half = color.match(style, content, method, 0.5)
-    torch.testing.assert_close(half, (style + whole) / 2, rtol=0, atol=1e-6)
-    assert_is_a_picture(half, style)
+    assert_blends(color.match, picture(6), picture(7, 20, 20, high=0.4), method)
 
 
 @every_match
@@ -202,12 +209,7 @@ def test_a_picture_keeps_its_own_colours_when_given_them(how: str) -> None:
 
 @every_restore
 def test_restoring_blends_with_the_picture(how: str) -> None:
-    own, content = picture(20), picture(21)
-    whole = color.restore(own, content, how)
-    assert color.restore(own, content, how, 0) is own
-    half = color.restore(own, content, how, 0.5)
-    torch.testing.assert_close(half, (own + whole) / 2, rtol=0, atol=1e-6)
-    assert_is_a_picture(half, own)
+    assert_blends(color.restore, picture(20), picture(21), how)
 
 
 @every_restore

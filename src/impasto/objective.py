@@ -32,6 +32,7 @@ __all__ = [
     "View",
     "looks",
     "needs",
+    "positions",
     "pull",
     "see",
 ]
@@ -247,7 +248,7 @@ class Objective:
             return {name: _Content(numbers[name]) for name in layers}
         factors: dict[str, float] = {}
         for column, (name, sums) in enumerate(self._noise(SQUARES, layers).items()):
-            floor = _FLAT * _positions(content, name) * sums[:, 1].sum().item()
+            floor = _FLAT * positions(content, name) * sums[:, 1].sum().item()
             factors[name] = 2 / max(energy[column].item(), floor)
         return {name: _Content(numbers[name], factors[name]) for name in layers}
 
@@ -613,7 +614,7 @@ class _Summed(NamedTuple):
     pulls: dict[Key, Tensor]
 
 
-def _positions(picture: Tensor, layer: str) -> int:
+def positions(picture: Tensor, layer: str) -> int:
     """Return M, the positions of the whole picture's features: a tile has some of them."""
     height, width = tiles.extent((picture.shape[1], picture.shape[2]), layer)
     return height * width
@@ -624,7 +625,7 @@ def _means(sums: Mapping[Key, Tensor], wanted: Looks, picture: Tensor) -> dict[K
 
     def count(key: Key) -> float:
         on = wanted.regions.get(key.layer)
-        return _positions(picture, key.layer) if on is None else on[key.region].sum().item()
+        return positions(picture, key.layer) if on is None else on[key.region].sum().item()
 
     statistics = wanted.statistics()
     return {key: found / count(key) if statistics[key].mean else found for key, found in sums.items()}

@@ -20,7 +20,7 @@ from impasto import tiles
 from impasto.color import luminance
 from impasto.layers import deepest
 from impasto.losses import STYLE_LOSSES, SummaryLoss, exact, self_similarity_loss, squared_distance
-from impasto.objective import Looks, see
+from impasto.objective import Looks, positions, see
 from impasto.recipe import Recipe
 from impasto.summaries import GRAM, MOMENTS, SAMPLES, Statistic
 from impasto.tiles import WHOLE, Cut, Tile
@@ -434,7 +434,7 @@ def _summaries(
     for name in layers:
         for kind in kinds:
             if kind.mean:
-                found[name][kind.name] /= _positions(picture, name)
+                found[name][kind.name] /= positions(picture, name)
     return found
 
 
@@ -455,18 +455,13 @@ def _errors(
             energies[name] += energy(aims[name])
     (tile,) = _cut(network, hiss, layers, WHOLE)
     for name, loud in see(network, hiss, tile, wanted).features.items():
-        floor = _FLAT * energy(loud) / _positions(hiss, name) * _positions(picture, name)
+        floor = _FLAT * energy(loud) / positions(hiss, name) * positions(picture, name)
         energies[name] = max(energies[name], floor)
     return {name: (distances[name], energies[name]) for name in layers}
 
 
 def _cut(network: VGG19, picture: Tensor, layers: tuple[str, ...], cut: Cut) -> list[Tile]:
     return tiles.cut((picture.shape[1], picture.shape[2]), layers, cut.tile, network.padding)
-
-
-def _positions(picture: Tensor, layer: str) -> int:
-    height, width = tiles.extent((picture.shape[1], picture.shape[2]), layer)
-    return height * width
 
 
 # --- the table ----------------------------------------------------------------------------------
