@@ -25,6 +25,7 @@ from impasto.vgg import VGG19
 
 __all__ = [
     "Evaluation",
+    "Key",
     "Looks",
     "Needs",
     "Objective",
@@ -35,6 +36,7 @@ __all__ = [
     "positions",
     "pull",
     "see",
+    "summarise",
 ]
 
 _FLAT = 1e-4
@@ -340,9 +342,10 @@ class Objective:
         """Return a picture's summaries of one kind by layer, of each region, in float64."""
         wanted = dict.fromkeys(layers, (statistic,))
         only = replace(self.looks, content=(), summaries=wanted, regions=regions or {})
-        sums = self._sum(picture, only, lambda _, tile: see(self.network, picture, tile, only))
         found: list[dict[str, Tensor]] = []
-        for key, summary in _means(sums, only, picture).items():
+        for key, summary in summarise(
+            self.network, picture, only, self._cut(picture), self.team
+        ).items():
             if key.region == len(found):
                 found.append({})
             found[key.region][key.layer] = summary
@@ -359,11 +362,8 @@ class Objective:
         noise = torch.rand(3, 64, 64, generator=generator).to(self.network.device, self.network.real)
         wanted = dict.fromkeys(layers, (statistic,))
         only = replace(self.looks, content=(), summaries=wanted, regions={})
-        (tile,) = tiles.cut((64, 64), layers)
-        parts = {
-            key: losses.exact(part) for key, part in see(self.network, noise, tile, only).parts.items()
-        }
-        return {key.layer: found for key, found in _means(parts, only, noise).items()}
+        found = summarise(self.network, noise, only, tiles.cut((64, 64), layers))
+        return {key.layer: summary for key, summary in found.items()}
 
     def _silence(self, statistic: Statistic, layer: str, like: Tensor) -> Tensor:
         """Return the summary of features that are zero everywhere."""
@@ -411,7 +411,9 @@ class Objective:
 
         # One pass for the summaries, one for the gradient. The tiles kept from the first were its
         # last, and come first in the second: then their memory is free for the others.
-        summed = self._summed(self._sum(picture, self.looks, first), picture)
+        summed = self._summed(
+            _sums(self.network, picture, self.looks, pieces, self.team, first), picture
+        )
         content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
         gradient = torch.zeros_like(picture) if self.team.leads else picture.new_empty(0)
         # Round by round, so that every rank computes a tile before rank 0 waits for the others'.
@@ -435,14 +437,15 @@ class Objective:
         return Evaluation(self._found(self._over_tiles(content), summed, tv), gradient)
 
     def _losses(self, picture: Tensor) -> Losses:
-        content = torch.zeros(len(self._cut(picture)), len(self.content), dtype=torch.float64)
+        pieces = self._cut(picture)
+        content = torch.zeros(len(pieces), len(self.content), dtype=torch.float64)
 
         def only(index: int, tile: Tile) -> View:
             view = see(self.network, picture, tile, self.looks)
             content[index] = self._content_losses(index, view)
             return view
 
-        summed = self._summed(self._sum(picture, self.looks, only), picture)
+        summed = self._summed(_sums(self.network, picture, self.looks, pieces, self.team, only), picture)
         return self._found(self._over_tiles(content), summed, self._total_variation(picture))
 
     def _found(self, content: Tensor, summed: "_Summed", tv: float) -> Losses:
@@ -468,23 +471,6 @@ class Objective:
 
     def _mine(self, pieces: Sequence[Tile]) -> list[int]:
         return [index for index in range(len(pieces)) if self.team.has(index)]
-
-    def _sum(
-        self, picture: Tensor, wanted: Looks, look: Callable[[int, Tile], View]
-    ) -> dict[Key, Tensor]:
-        """Return the summaries on every rank: the tiles' parts, added in the tiles' order in float64."""
-        sums: dict[Key, Tensor] = {}
-        for index, tile in enumerate(self._cut(picture)):
-            parts = look(index, tile).parts if self.team.has(index) else {}
-            for key, statistic in wanted.statistics().items():
-                if parts:
-                    part = parts[key].detach()
-                else:
-                    shape = statistic.shape(self.network.channels(key.layer), wanted.place(key, tile))
-                    part = picture.new_empty(shape)
-                part = losses.exact(self.team.hand_in(index, part))
-                sums[key] = sums[key] + part if key in sums else part
-        return {key: self.team.share(found) for key, found in sums.items()}
 
     def _summed(self, sums: Mapping[Key, Tensor], picture: Tensor) -> "_Summed":
         """Return the losses of summaries, and how the total changes with each summary."""
@@ -580,6 +566,39 @@ def pull(view: View, pulls: Mapping[Key, Tensor], local: Tensor) -> Tensor:
             total = total + losses.exact((view.parts[key] * derivative.to(view.parts[key])).sum())
     (gradient,) = torch.autograd.grad(total, view.window)
     return gradient
+
+
+def summarise(
+    network: VGG19, picture: Tensor, wanted: Looks, pieces: Sequence[Tile], team: Team = ALONE
+) -> dict[Key, Tensor]:
+    """Return a picture's summaries in float64, means over positions or samples, from its pieces."""
+    sums = _sums(
+        network, picture, wanted, pieces, team, lambda _, tile: see(network, picture, tile, wanted)
+    )
+    return _means(sums, wanted, picture)
+
+
+def _sums(
+    network: VGG19,
+    picture: Tensor,
+    wanted: Looks,
+    pieces: Sequence[Tile],
+    team: Team,
+    look: Callable[[int, Tile], View],
+) -> dict[Key, Tensor]:
+    """Return the summaries on every rank: the tiles' parts, added in the tiles' order in float64."""
+    sums: dict[Key, Tensor] = {}
+    for index, tile in enumerate(pieces):
+        parts = look(index, tile).parts if team.has(index) else {}
+        for key, statistic in wanted.statistics().items():
+            if parts:
+                part = parts[key].detach()
+            else:
+                shape = statistic.shape(network.channels(key.layer), wanted.place(key, tile))
+                part = picture.new_empty(shape)
+            part = losses.exact(team.hand_in(index, part))
+            sums[key] = sums[key] + part if key in sums else part
+    return {key: team.share(found) for key, found in sums.items()}
 
 
 class Needs(NamedTuple):

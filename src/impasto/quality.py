@@ -19,8 +19,8 @@ from torch import Tensor
 from impasto import tiles
 from impasto.color import luminance
 from impasto.layers import deepest
-from impasto.losses import STYLE_LOSSES, SummaryLoss, exact, self_similarity_loss, squared_distance
-from impasto.objective import Looks, positions, see
+from impasto.losses import STYLE_LOSSES, SummaryLoss, self_similarity_loss, squared_distance
+from impasto.objective import Looks, positions, see, summarise
 from impasto.recipe import Recipe
 from impasto.summaries import GRAM, MOMENTS, SAMPLES, Statistic
 from impasto.tiles import WHOLE, Cut, Tile
@@ -424,17 +424,11 @@ def look(
 def _summaries(
     network: VGG19, picture: Tensor, layers: tuple[str, ...], kinds: tuple[Statistic, ...], cut: Cut
 ) -> dict[str, dict[str, Tensor]]:
-    """Return a picture's summaries by layer and name, in float64: means over positions, or samples."""
+    """Return a picture's summaries by layer and name."""
     wanted = Looks((), dict.fromkeys(layers, kinds))
     found: dict[str, dict[str, Tensor]] = {name: {} for name in layers}
-    for tile in _cut(network, picture, layers, cut):
-        for (key, name, _), part in see(network, picture, tile, wanted).parts.items():
-            wide = exact(part)
-            found[name][key] = found[name][key] + wide if key in found[name] else wide
-    for name in layers:
-        for kind in kinds:
-            if kind.mean:
-                found[name][kind.name] /= positions(picture, name)
+    for key, summary in summarise(network, picture, wanted, _cut(network, picture, layers, cut)).items():
+        found[key.layer][key.statistic] = summary
     return found
 
 
