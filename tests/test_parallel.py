@@ -102,7 +102,10 @@ def test_a_transfer_in_two_processes_writes_the_picture_of_one(
     tmp_path: Path, picture_file: Callable[..., Path]
 ) -> None:
     photo, painting = picture_file("photo.png", 96, 64, seed=1), picture_file("s.png", 80, 80, seed=2)
-    words = ("transfer", photo.name, painting.name, "--size", "96", "--iterations", "2")
+    learn = ("style", "learn", painting.name, "-o", "s.safetensors", "--size", "96")
+    (learned,) = together(1, "-m", "impasto", *learn, cwd=tmp_path, limit=100)
+    assert learned.returncode == 0, learned.stderr
+    words = ("transfer", photo.name, painting.name, "s.safetensors", "--size", "96", "--iterations", "2")
     words = ("-m", "impasto", *words, "--precision", "float32", "--levels", "48", "96")
     pictures = []
     for ranks in (1, 2):
@@ -113,7 +116,13 @@ def test_a_transfer_in_two_processes_writes_the_picture_of_one(
         pictures.append(images.read(tmp_path / f"{ranks}.png"))
     # One process had room for the whole picture, two cut it: equal to rounding.
     assert (pictures[0] - pictures[1]).abs().max() <= 2 / 255
-    assert sorted(path.name for path in tmp_path.glob("*")) == ["1.png", "2.png", "photo.png", "s.png"]
+    assert sorted(path.name for path in tmp_path.glob("*")) == [
+        "1.png",
+        "2.png",
+        "photo.png",
+        "s.png",
+        "s.safetensors",
+    ]
 
 
 def test_bad_input_is_said_once(tmp_path: Path) -> None:

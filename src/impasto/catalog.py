@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "texture": "style reconstruction: a painting's manner without a photograph",
     "reconstruct": "content reconstruction: what the content layers keep of a photograph",
     "measure": "losses of a finished picture under a recipe, and measures beside them",
+    "style": "learn a painting's style into a file that stands for the painting",
     "demo": "stylise a built-in photograph with a built-in painting",
     "samples": "write the built-in pictures into a folder",
     "weights": "list, verify and fetch VGG-19 weights",

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import inspect
 import io
 import json
 import os
@@ -116,7 +117,8 @@ class Transfer(_Descent):
     content: Positional[Annotated[Path, arg(metavar="CONTENT")]]
     """The photograph."""
     styles: Positional[Annotated[tuple[Path, ...], arg(metavar="STYLE [STYLE ...]")]]
-    """The paintings; --style-weights mixes several. OUT defaults to CONTENT-STYLE.png."""
+    """The paintings, or styles that were learned of them; --style-weights mixes several. OUT defaults
+    to CONTENT-STYLE.png."""
     content_mask: Masks = ()
     """Regions of the photograph, the i-th painted by the i-th STYLE: a picture of flat colours (a
     palette's in its order, others from dark to bright), or several grey ones, a weight each."""
@@ -147,7 +149,7 @@ class Texture(_Descent):
     """Style reconstruction: a painting's manner, from noise, without a photograph."""
 
     styles: Positional[Annotated[tuple[Path, ...], arg(metavar="STYLE [STYLE ...]")]]
-    """The paintings. OUT defaults to STYLE-texture.png."""
+    """The paintings, or styles that were learned of them. OUT defaults to STYLE-texture.png."""
 
     def __call__(self) -> None:
         if not self.styles:
@@ -177,7 +179,7 @@ class Measure:
     content: MaybeFile = None
     """The photograph it was made from."""
     style: Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]")] = ()
-    """The paintings it was made from."""
+    """The paintings it was made from, or styles that were learned of them."""
     preset: Preset = "default"
     """A named recipe to begin with; report is equations 1 to 5 with alpha 1e-3."""
     recipe_file: Annotated[Path | None, arg(name="recipe", metavar="FILE.toml")] = None
@@ -188,14 +190,16 @@ class Measure:
     def __call__(self) -> None:
         if self.content is None and not self.style:
             raise InputError("nothing to measure against; give --content and --style")
-        from impasto import images, measures, quality
+        from impasto import images, measures, quality, styles
 
         self.recipe.weight_of_styles(max(1, len(self.style)))
+
+        def read(style: Path) -> Any:  # noqa: ANN401 (a picture or a learned style)
+            return styles.load(style) if style.suffix == styles.SUFFIX else images.read(style)
+
         picture = images.read(self.picture)
         content = images.read(self.content) if self.content else None
-        found = measures.measure(
-            self.recipe, picture, content, *(images.read(style) for style in self.style)
-        )
+        found = measures.measure(self.recipe, picture, content, *map(read, self.style))
         numbers = dataclasses.asdict(found.losses)
         layers = {kind: numbers.pop(f"{kind}_layers") for kind in ("content", "style")}
         size = {"width": picture.shape[2], "height": picture.shape[1]}
@@ -211,6 +215,38 @@ class Measure:
         _print("measures")
         for name, value in found.measures.items():
             _print(f"  {name:<18} {value:<12.6g} {quality.MEASURES[name].better} is better")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleCommand:
+    """Learn a painting's style: its summaries for these layers, losses and sizes, in one file.
+
+    The file stands wherever a STYLE does, under the same --weights, --pooling and --padding. Moments
+    are always stored, which serve gram, covariance, mmd-linear, mmd-poly, bn, gram-mean-std and
+    wasserstein; name the --style-loss to store what another one needs.
+    """
+
+    recipe: OmitArgPrefixes[Recipe]
+    action: Positional[Literal["learn"]]
+    """What to do."""
+    painting: Positional[Annotated[Path, arg(metavar="PAINTING")]]
+    """The painting."""
+    preset: Preset = "default"
+    """A named recipe to begin with."""
+    recipe_file: Annotated[Path | None, arg(name="recipe", metavar="FILE.toml")] = None
+    """A recipe file: the options below as TOML keys."""
+    out: Out = None
+    """The file to write; PAINTING.safetensors if not given."""
+    no_clobber: bool = False
+    """Refuse to replace an existing file."""
+
+    def __call__(self) -> None:
+        from impasto import runs
+
+        out = self.out or Path(f"{self.painting.stem}.safetensors")
+        style = runs.learn(self.recipe, self.painting, out, self.no_clobber)
+        at = " and ".join(str(max(size)) for size in style.sizes)
+        _print(f"wrote {out}: {self.painting.name} at {at} px, {out.stat().st_size / 1e6:.1f} MB")
 
 
 @dataclass(frozen=True)
@@ -326,6 +362,7 @@ _CLASSES: dict[str, Callable[..., Any]] = {
     "texture": Texture,
     "reconstruct": Reconstruct,
     "measure": Measure,
+    "style": StyleCommand,
     "demo": Demo,
     "samples": Samples,
     "weights": WeightsCommand,
@@ -346,9 +383,9 @@ def run(name: str, words: Sequence[str]) -> int:
         ImpastoError: whatever is wrong, in one line.
     """
     kind = _CLASSES[name]
-    description = f"{kind.__doc__}"
+    description = inspect.cleandoc(f"{kind.__doc__}")
     default, held = None, {}
-    if name in ("transfer", "texture", "reconstruct", "measure"):
+    if name in ("transfer", "texture", "reconstruct", "measure", "style"):
         fields = _before_flags(name, words)
         # A flag may give what a field of a recipe file belongs to: such fields join last.
         given = {word.split("=")[0].replace("_", "-") for word in words}

@@ -11,6 +11,7 @@ from impasto.errors import InputError
 from impasto.events import Losses
 from impasto.objective import Objective
 from impasto.recipe import Recipe
+from impasto.styles import Learned, Style
 from impasto.tiles import Cut
 from impasto.vgg import VGG19
 from impasto.weights import Weights
@@ -27,20 +28,26 @@ class Measured(NamedTuple):
     measures: dict[str, float]
 
 
-def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Tensor) -> Losses:
+def losses(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Tensor | Style) -> Losses:
     """Return a picture's losses under a recipe: in float32, at the picture's own size.
 
     Content and styles ``[3, H, W]`` are brought to the picture's long side. The content may differ
-    in aspect by rounding only, for a picture of any tool to be judged by the same ruler.
+    in aspect by rounding only, for a picture of any tool to be judged by the same ruler. Of a learned
+    style the nearest size is taken.
 
     Raises:
-        InputError: picture and content are not of one aspect, or too small.
+        InputError: picture and content are not of one aspect, or too small, or a style was not learned
+            for this recipe.
     """
     return _losses(recipe, _bring(recipe, picture, content, styles))
 
 
-def measure(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Tensor) -> Measured:
+def measure(
+    recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Tensor | Style
+) -> Measured:
     """Return a picture's losses, as `losses`, and its measures at layers that the recipe does not name.
+
+    Measures look at a style as a picture: where one was learned, there are none of style.
 
     Raises:
         InputError: as `losses`.
@@ -53,10 +60,12 @@ def measure(recipe: Recipe, picture: Tensor, content: Tensor | None, *styles: Te
         (0.0, 0.0, False)
     """
     brought = _bring(recipe, picture, content, styles)
+    seen = [style for style in brought.styles if not isinstance(style, Learned)]
+    seen = seen if len(seen) == len(styles) else []
     return Measured(
         _losses(recipe, brought),
         quality.measure_all(
-            recipe, brought.weights, brought.picture, brought.content, brought.styles, brought.cut
+            recipe, brought.weights, brought.picture, brought.content, seen, brought.cut
         ),
     )
 
@@ -66,13 +75,13 @@ class _Brought(NamedTuple):
 
     picture: Tensor
     content: Tensor | None
-    styles: list[Tensor]
+    styles: list[Tensor | Learned]
     weights: Weights
     cut: Cut
 
 
 def _bring(
-    recipe: Recipe, picture: Tensor, content: Tensor | None, styles: Sequence[Tensor]
+    recipe: Recipe, picture: Tensor, content: Tensor | None, styles: Sequence[Tensor | Style]
 ) -> _Brought:
     _, height, width = picture.shape
     smallest = schedule.smallest_side(recipe)
@@ -92,11 +101,18 @@ def _bring(
                 "measure a picture against the photograph it was made from"
             )
         content = schedule.resize(content, (height, width)).to(device)
-    at = schedule.styles_at(recipe, (height, width), [(x.shape[1], x.shape[2]) for x in styles])
-    brought = [schedule.resize(x, size).to(device) for x, size in zip(styles, at, strict=True)]
-    for style in brought:
-        schedule.check_sides(style.shape[1], style.shape[2], "a style", smallest)
-    cut = _cut(recipe, (height, width), content is not None, brought)
+    sizes = [x.size if isinstance(x, Style) else (x.shape[1], x.shape[2]) for x in styles]
+    at = schedule.styles_at(recipe, (height, width), sizes)
+    brought: list[Tensor | Learned] = []
+    for style, size in zip(styles, at, strict=True):
+        if isinstance(style, Style):
+            style.check(recipe)
+            style.check_weights(parameters.sha256)
+            brought.append(style.at(size))
+        else:
+            schedule.check_sides(*size, "a style", smallest)
+            brought.append(schedule.resize(style, size).to(device))
+    cut = _cut(recipe, (height, width), content is not None, at)
     return _Brought(picture.to(device), content, brought, parameters, cut)
 
 
@@ -106,11 +122,12 @@ def _losses(recipe: Recipe, brought: _Brought) -> Losses:
     return Objective(recipe, network, content, styles, cut).losses(picture)
 
 
-def _cut(recipe: Recipe, size: tuple[int, int], has_content: bool, styles: Sequence[Tensor]) -> Cut:
+def _cut(
+    recipe: Recipe, size: tuple[int, int], has_content: bool, styles: Sequence[tuple[int, int]]
+) -> Cut:
     """Return how to cut a picture so that it can be measured in the memory there is."""
     height, width = size
     sides = max(size) if has_content else f"{width}x{height}"
     once = replace(recipe, size=sides, levels=(1,), iterations=0, precision="float32")
-    shapes = [(style.shape[1], style.shape[2]) for style in styles]
-    (level,) = plan.make(once, size if has_content else None, *shapes).levels
+    (level,) = plan.make(once, size if has_content else None, *styles).levels
     return level.cut

@@ -19,6 +19,7 @@ from impasto.memory import Count
 from impasto.parallel import ALONE, Team
 from impasto.recipe import Recipe
 from impasto.shelf import Shelf
+from impasto.styles import Learned
 from impasto.summaries import FOURIER, SQUARES, Place, Statistic
 from impasto.tiles import WHOLE, Cut, Tile
 from impasto.vgg import VGG19
@@ -192,12 +193,14 @@ class Objective:
         recipe: Recipe,
         network: VGG19,
         content: Tensor | None,
-        styles: Sequence[Tensor],
+        styles: Sequence[Tensor | Learned],
         cut: Cut = WHOLE,
         team: Team = ALONE,
         regions: Regions | None = None,
     ) -> None:
         """Take the targets from the content ``[3, H, W]`` and the styles, each of its own size.
+
+        A learned style brings its summaries with it; it has no regions.
 
         ``regions`` are of the sizes of content and style. ``cut`` says how pictures are cut; all ranks
         of a ``team`` make their objective together.
@@ -255,7 +258,7 @@ class Objective:
         return {name: _Content(numbers[name], factors[name]) for name in layers}
 
     def _aim_at_styles(
-        self, styles: Sequence[Tensor], content: Tensor | None, regions: Regions | None
+        self, styles: Sequence[Tensor | Learned], content: Tensor | None, regions: Regions | None
     ) -> list[tuple[float, _Term]]:
         """Return each loss of each region with its share of the style loss."""
         recipe, layers = self.recipe, self.style_layers
@@ -334,12 +337,19 @@ class Objective:
 
     def _summaries(
         self,
-        picture: Tensor,
+        picture: Tensor | Learned,
         statistic: Statistic,
         layers: Sequence[str],
         regions: Mapping[str, Tensor] | None = None,
     ) -> list[dict[str, Tensor]]:
         """Return a picture's summaries of one kind by layer, of each region, in float64."""
+        if isinstance(picture, Learned):
+            seed, spreads = self.looks.seed, self.looks.spreads
+            place = losses.exact(torch.empty(0, device=self.network.device)).device
+            taken = {
+                name: picture.take(statistic, name, seed, spreads.get(name, 1.0)) for name in layers
+            }
+            return [{name: summary.to(place) for name, summary in taken.items()}]
         wanted = dict.fromkeys(layers, (statistic,))
         only = replace(self.looks, content=(), summaries=wanted, regions=regions or {})
         found: list[dict[str, Tensor]] = []

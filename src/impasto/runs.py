@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from impasto import cost, images, masks, memory, schedule, transfer
+from impasto import cost, images, learning, masks, memory, schedule, styles, transfer
 from impasto import plan as planning
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
 from impasto.events import Event, Finished, Losses, Started, Step
@@ -23,10 +23,11 @@ from impasto.objective import Regions
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
 from impasto.recipe import Recipe, memory_bytes
+from impasto.styles import Style
 from impasto.transfer import Pictures
 from impasto.watch import Watcher, existing_snapshots
 
-__all__ = ["Files", "Result", "assist", "carry_out", "check", "rehearse"]
+__all__ = ["Files", "Result", "assist", "carry_out", "check", "learn", "rehearse"]
 
 
 @dataclass(frozen=True)
@@ -150,24 +151,52 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
     return plan, planning.forecast(recipe, plan, *transfer.sizes(pictures), ranks=team.size)
 
 
+def learn(recipe: Recipe, painting: Path, out: Path, no_clobber: bool = False) -> Style:
+    """Learn a painting's style, write it, and return it.
+
+    Raises:
+        InputError: something the user can mend, found before the work starts wherever possible.
+    """
+    if out.suffix != styles.SUFFIX:
+        raise InputError(f"{out} must end in {styles.SUFFIX}: a style is known by its name")
+    _check_target(out, [painting])
+    if no_clobber and out.exists():
+        raise InputError(f"{out} exists and --no-clobber forbids replacing it")
+    (scale,) = recipe.scale_of_styles(1)
+    picture = _reader(recipe)(painting, scale)
+    style = learning.learn(recipe, picture, out.name)
+    styles.save(style, out)
+    return style
+
+
 def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
     """Return the pictures of a run, none larger than the run has use for."""
     recipe.weight_of_styles(len(files.styles))
-    allowed = None if recipe.memory == "auto" else memory_bytes(recipe.memory) - cost.BASE
+    read = _reader(recipe)
 
-    def read(path: Path, scale: float = 1.0) -> Tensor:
-        # No larger than there is use for; sides may be rounded up to the next multiple of 16.
-        longest = math.ceil(scale * max(recipe.sides)) + 16 * recipe.tileable
-        return images.read(path, longest, schedule.SMALLEST_SIDE, allowed)
+    def read_style(path: Path, scale: float) -> Tensor | Style:
+        return styles.load(path) if path.suffix == styles.SUFFIX else read(path, scale)
 
     return Pictures(
         content=read(files.content) if files.content else None,
-        styles=tuple(map(read, files.styles, recipe.scale_of_styles(len(files.styles)))),
+        styles=tuple(map(read_style, files.styles, recipe.scale_of_styles(len(files.styles)))),
         start=read(start) if start else None,
         regions=_regions(files),
         keep=_grey(files.keep),
         strength=_grey(files.strength_map),
     )
+
+
+def _reader(recipe: Recipe) -> Callable[..., Tensor]:
+    """Return what reads a picture, no larger than ``scale`` times a recipe's has use for."""
+    allowed = None if recipe.memory == "auto" else memory_bytes(recipe.memory) - cost.BASE
+
+    def read(path: Path, scale: float = 1.0) -> Tensor:
+        # Sides may be rounded up to the next multiple of 16.
+        longest = math.ceil(scale * max(recipe.sides)) + 16 * recipe.tileable
+        return images.read(path, longest, schedule.SMALLEST_SIDE, allowed)
+
+    return read
 
 
 def _regions(files: Files) -> Regions | None:
@@ -214,11 +243,7 @@ def check(files: Files, start: Path | None = None) -> None:
     """
     inputs = [path for path in (*files.inputs, start, *files.others) if path]
     for target in (files.out, *((files.log,) if files.log else ())):
-        try:
-            _check_place(target)
-            _check_apart(target, inputs)
-        except OSError as error:  # a name too long, a folder that may not be entered
-            raise InputError(f"cannot write {target}: {error.strerror}") from None
+        _check_target(target, inputs)
     images.check_suffix(files.out)
     try:
         snapshots = existing_snapshots(files.out, files.save_every) if files.save_every else []
@@ -231,6 +256,14 @@ def check(files: Files, start: Path | None = None) -> None:
     for target in (files.out, *snapshots):
         if files.no_clobber and target.exists():
             raise InputError(f"{target} exists and --no-clobber forbids replacing it")
+
+
+def _check_target(target: Path, inputs: Sequence[Path]) -> None:
+    try:
+        _check_place(target)
+        _check_apart(target, inputs)
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise InputError(f"cannot write {target}: {error.strerror}") from None
 
 
 def _check_place(target: Path) -> None:

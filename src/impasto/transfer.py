@@ -21,7 +21,9 @@ from impasto.optimize import Outcome, descend
 from impasto.parallel import ALONE, Team
 from impasto.plan import Level, Plan
 from impasto.recipe import Recipe
+from impasto.styles import Learned, Style
 from impasto.vgg import VGG19
+from impasto.weights import Weights
 
 __all__ = ["Done", "Pictures", "follow", "picture", "plan_for", "run", "sizes"]
 
@@ -35,16 +37,21 @@ class Pictures(NamedTuple):
     """
 
     content: Tensor | None = None
-    styles: tuple[Tensor, ...] = ()
+    styles: tuple[Tensor | Style, ...] = ()
     start: Tensor | None = None
     regions: Regions | None = None
     keep: Tensor | None = None
     strength: Tensor | None = None
 
     @property
-    def all(self) -> tuple[Tensor, ...]:
-        """Every picture there is, in this order: content, styles, start."""
-        return tuple(x for x in (self.content, *self.styles, self.start) if x is not None)
+    def learned(self) -> tuple[Style, ...]:
+        """The styles that were learned: there is no painting to look at."""
+        return tuple(style for style in self.styles if isinstance(style, Style))
+
+    @property
+    def paintings(self) -> tuple[Tensor, ...]:
+        """The styles that are pictures."""
+        return tuple(style for style in self.styles if not isinstance(style, Style))
 
 
 def run(
@@ -66,7 +73,9 @@ def run(
     done = Done(**state["done"]) if state else Done()
     team.tell((recipe, replace(plan, levels=plan.levels[done.levels :])))
     plan = replace(plan, device=team.place(plan.device))
-    network, notes = _network(recipe, plan)
+    network, parameters = _network(recipe, plan)
+    for style in pictures.learned:
+        style.check_weights(parameters.sha256)
     finish = functools.partial(_finished, recipe, plan.size, _remembered(recipe, pictures))
     pictures = _recoloured(recipe, pictures)
     yield Started(
@@ -75,7 +84,7 @@ def run(
         device=str(plan.device),
         precision=plan.arithmetic,
         iterations=recipe.iterations,
-        notes=notes,
+        notes=(*parameters.notes, *_notes(recipe, pictures, plan)),
         levels=tuple(level.describe() for level in plan.levels),
         finish=finish,
     )
@@ -147,6 +156,8 @@ def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE) -> Plan:
     Raises:
         InputError: as `plan.make`, and masks do not fit their pictures or each other.
     """
+    for style in pictures.learned:
+        style.check(recipe)
     made = planning.make(recipe, *sizes(pictures), ranks=team.size)
     _remembered(recipe, pictures)
     if pictures.strength is not None:
@@ -159,8 +170,14 @@ def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE) -> Plan:
 
 def sizes(pictures: Pictures) -> list[tuple[int, int] | None]:
     """Return the (height, width) of the content, or None, and of the styles."""
-    images = (pictures.content, *pictures.styles)
-    return [None if image is None else (image.shape[1], image.shape[2]) for image in images]
+    content = pictures.content
+    return [
+        None if content is None else (content.shape[1], content.shape[2]),
+        *(
+            one.size if isinstance(one, Style) else (one.shape[1], one.shape[2])
+            for one in pictures.styles
+        ),
+    ]
 
 
 class Done(NamedTuple):
@@ -212,26 +229,45 @@ def _state(now: list[Step], iteration: int, done: Done) -> dict[str, Any]:
     return {**now[0].state(), "done": done._asdict()}
 
 
-def _network(recipe: Recipe, plan: Plan) -> tuple[VGG19, tuple[str, ...]]:
-    """Return the network as deep as it is needed, and what there is to say about its weights."""
+def _notes(recipe: Recipe, pictures: Pictures, plan: Plan) -> list[str]:
+    """Return what there is to say about learned styles: those of other sizes than the levels want."""
+    at = [schedule.styles_at(recipe, level.size, _style_sizes(pictures)) for level in plan.levels]
+    found = []
+    for style, placed in zip(pictures.styles, zip(*at, strict=True), strict=True):
+        if isinstance(style, Style) and (note := style.note(placed)):
+            found.append(note)
+    return found
+
+
+def _style_sizes(pictures: Pictures) -> list[tuple[int, int]]:
+    return [size for size in sizes(pictures)[1:] if size]
+
+
+def _network(recipe: Recipe, plan: Plan) -> tuple[VGG19, Weights]:
+    """Return the network as deep as it is needed, and the weights that it is made of."""
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
     network = VGG19.of(recipe, parameters, plan.precision, plan.device, plan.by_winograd)
-    return network, parameters.notes
+    return network, parameters
 
 
 def _objective(
     recipe: Recipe,
     network: VGG19,
     content: Tensor | None,
-    styles: Sequence[Tensor],
+    styles: Sequence[Tensor | Learned],
     level: Level,
     team: Team,
     regions: Regions | None,
 ) -> Objective:
     """Return a level's objective; every rank sees rank 0's pictures."""
     content = team.show(content, network.device)
-    missing = [None] * (team.tell(len(styles)) - len(styles))
-    shown = [team.show(style, network.device) for style in (*styles, *missing)]
+    learned = team.tell([style if isinstance(style, Learned) else None for style in styles])
+    pictures = [None if isinstance(style, Learned) else style for style in styles]
+    pictures += [None] * (len(learned) - len(styles))
+    shown = [
+        known or team.show(picture, network.device)
+        for known, picture in zip(learned, pictures, strict=True)
+    ]
     found = [style for style in shown if style is not None]
     parts = [team.show(part, network.device) for part in (regions or (None, None))]
     regions = None if parts[0] is None else Regions(parts[0], parts[1])
@@ -253,6 +289,7 @@ def _regions(recipe: Recipe, pictures: Pictures, size: tuple[int, int]) -> Regio
     if (style := pictures.regions.style) is not None:
         if len(styles) != 1:
             raise InputError("--style-mask is for one STYLE; leave it out to give a style per region")
+        _refuse_learned(pictures, "--style-mask")
         (placed,) = schedule.styles_at(recipe, size, [found for found in styles if found])
         style = masks.fit(style, placed, "the style's mask", styles[0])
         masks.check(content, style, recipe.deepest_layer)
@@ -286,11 +323,20 @@ def _holding(objective: Objective, keep: Tensor | None) -> Callable[[Tensor], Ev
 
 def _placed(
     recipe: Recipe, pictures: Pictures, plan: Plan, level: Level
-) -> tuple[Tensor | None, list[Tensor]]:
-    """Return content and styles at a level's size."""
+) -> tuple[Tensor | None, list[Tensor | Learned]]:
+    """Return content and styles at a level's size, learned ones at the nearest."""
     content = None if pictures.content is None else _place(pictures.content, plan, level.size)
-    at = schedule.styles_at(recipe, level.size, [(x.shape[1], x.shape[2]) for x in pictures.styles])
-    return content, [_place(style, plan, size) for style, size in zip(pictures.styles, at, strict=True)]
+    at = schedule.styles_at(recipe, level.size, _style_sizes(pictures))
+    return content, [
+        style.at(size) if isinstance(style, Style) else _place(style, plan, size)
+        for style, size in zip(pictures.styles, at, strict=True)
+    ]
+
+
+def _refuse_learned(pictures: Pictures, option: str) -> None:
+    if pictures.learned:
+        name = pictures.learned[0].name
+        raise InputError(f"{option} looks at the painting, and {name} was learned: give the painting")
 
 
 def _recoloured(recipe: Recipe, pictures: Pictures) -> Pictures:
@@ -304,14 +350,17 @@ def _recoloured(recipe: Recipe, pictures: Pictures) -> Pictures:
         return pictures
     if content is None:
         raise InputError(f"--color {recipe.color}: this run has no photograph; use --color style")
+    if recipe.color == "match" or recipe.color_method == "luminance":
+        by = "--color match" if recipe.color == "match" else "--color-method luminance"
+        _refuse_learned(pictures, by)
     if recipe.color == "match":
         method = "monge" if recipe.color_method == "auto" else recipe.color_method
-        matched = (color.match(x, content, method, recipe.color_strength) for x in pictures.styles)
+        matched = (color.match(x, content, method, recipe.color_strength) for x in pictures.paintings)
         return pictures._replace(styles=tuple(matched))
     if recipe.color_method != "luminance":
         return pictures
     grey = color.luminance(content)
-    styles = (color.match_luminance(color.luminance(x), grey) for x in pictures.styles)
+    styles = (color.match_luminance(color.luminance(x), grey) for x in pictures.paintings)
     start = None if pictures.start is None else color.luminance(pictures.start)
     return pictures._replace(content=grey, styles=tuple(styles), start=start)
 
@@ -367,7 +416,8 @@ def _start(recipe: Recipe, pictures: Pictures, plan: Plan) -> Tensor:
     if recipe.init == "content" and pictures.content is not None:
         return pictures.content
     if recipe.init == "style" and pictures.styles:
-        return schedule.cover(pictures.styles[0], plan.levels[0].size)
+        _refuse_learned(pictures, "--init style")
+        return schedule.cover(pictures.paintings[0], plan.levels[0].size)
     if recipe.init == "gray":
         return torch.full((3, height, width), 0.5)
     if recipe.init == "noise":
