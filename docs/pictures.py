@@ -1,29 +1,40 @@
-"""Draw the README's picture and the gallery: what the defaults make, every loss, every control.
+"""Draw the README's picture, the gallery (every loss, every control), and one recipe at three sizes.
 
-    make pictures
+    make pictures          or: python docs/pictures.py [readme] [gallery] [strokes]
 
-A quarter of an hour on two cores. Made from built-in pictures only; writes docs/gallery.md too.
+Half an hour on two cores. Made from built-in pictures only; writes docs/gallery.md and docs/strokes.md.
 """
 
 import os
 import shlex
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from impasto import images, measures, samples
 from impasto.__main__ import main
 from impasto.catalog import STYLE_LOSSES
+from impasto.recipe import Recipe
 
 HEIGHT = 384
 FOLDER = Path(__file__).resolve().with_name("pictures")
 PAGE = FOLDER.with_name("gallery.md")
+STROKES = FOLDER.with_name("strokes.md")
+SIZES = 512, 1024, 2048
 
 COMMON = ("--size", "224", "--iterations", "60")
 """What all runs of the gallery have in common."""
 
 TRANSFER = ("transfer", "coffee.png", "swirl.png")
+
+FIGURE_7 = (
+    *("--style-layers", "conv1_1", "conv2_1", "conv3_1", "conv4_1"),
+    "--layer-weights",
+)
+"""The report's figure 7 names four weights; they are taken for the first four of its layers."""
 
 CONTROLS: dict[str, tuple[str, ...]] = {
     "the default": TRANSFER,
@@ -32,9 +43,16 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "content by self-similarity": (*TRANSFER, "--content-loss", "self-similarity"),
     "smaller strokes": (*TRANSFER, "--style-scale", "0.5"),
     "larger strokes": (*TRANSFER, "--style-scale", "2"),
+    "smaller and larger strokes of one painting": (
+        *("transfer", "coffee.png", "swirl.png", "swirl.png"),
+        *("--style-scale", "0.4", "1.6"),
+    ),
+    "figure 7, deep layers": (*TRANSFER, *FIGURE_7, "0.05", "0.05", "0.1", "0.8"),
+    "figure 7, shallow layers": (*TRANSFER, *FIGURE_7, "0.8", "0.1", "0.05", "0.05"),
     "shallow layers": (*TRANSFER, "--layer-weights", "geometric", "0.25"),
     "deep layers": (*TRANSFER, "--layer-weights", "geometric", "4"),
     "the photograph's colours": (*TRANSFER, "--color", "content"),
+    "half of them": (*TRANSFER, "--color", "content", "--color-strength", "0.5"),
     "luminance alone": (*TRANSFER, "--color", "content", "--color-method", "luminance"),
     "the painting in the photograph's colours": (*TRANSFER, "--color", "match"),
     "denoised": (*TRANSFER, "--denoise", "0.1"),
@@ -42,6 +60,10 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "L1 variation": (*TRANSFER, "--tv-norm", "l1"),
     "max pooling": (*TRANSFER, "--pooling", "max"),
     "two paintings, mixed": (*TRANSFER, "facets.png"),
+    "their barycentre": (
+        *("transfer", "coffee.png", "swirl.png", "facets.png"),
+        *("--style-loss", "wasserstein", "--style-mix", "barycenter"),
+    ),
     "two paintings, by region": (*TRANSFER, "facets.png", "--content-mask", "regions.png"),
     "a part kept": (*TRANSFER, "--keep", "disc.png"),
     "stronger to the right": (*TRANSFER, "--strength-map", "ramp.png"),
@@ -137,10 +159,57 @@ def gallery() -> str:
     )
 
 
+def strokes() -> str:
+    """Paint one recipe at several sizes, shrunk to the first; return the page, with measures."""
+    samples.painting("swirl", max(SIZES)).save("large.png")
+    content, style = images.read(Path("coffee.png")), images.read(Path("large.png"))
+    shown: list[Image.Image] = []
+    columns = []
+    for size in SIZES:
+        run("transfer", "coffee.png", "large.png", "--size", str(size), *COMMON[2:], "-o", "out.png")
+        picture = Image.open("out.png").convert("RGB")
+        if shown:
+            picture = picture.resize(shown[0].size, Image.Resampling.LANCZOS)
+        shown.append(picture)
+        picture.save("shrunk.png")
+        picture.save(FOLDER / f"strokes-{size}.jpg", quality=88)
+        recipe = Recipe(size=SIZES[0])
+        found = measures.measure(recipe, images.read(Path("shrunk.png")), content, style)
+        losses = {"content loss": found.losses.content, "style loss": found.losses.style}
+        columns.append({**losses, **{f"`{name}`": value for name, value in found.measures.items()}})
+    lines = [
+        f"| of the picture at {SIZES[0]} px | {' | '.join(f'{size} px' for size in SIZES)} |",
+        "|---" * (1 + len(SIZES)) + "|",
+        *(
+            f"| {name} | " + " | ".join(f"{column[name]:.4g}" for column in columns) + " |"
+            for name in columns[0]
+        ),
+    ]
+    cells = [f"![{size} px](pictures/strokes-{size}.jpg)<br>{size} px" for size in SIZES]
+    return "\n\n".join(
+        [
+            "# One recipe at three sizes",
+            "A painting is brought to the picture's long side (`--style-scale` times that), so that\n"
+            "its strokes are as large in a preview as in a print. Drawn by `make pictures`:\n"
+            f"`transfer coffee.png swirl.png {shlex.join(COMMON[2:])}` with a `--size` of\n"
+            f"{', '.join(map(str, SIZES))}, the larger ones shrunk to {SIZES[0]} px.",
+            rows(cells),
+            "The same three by `impasto measure`, under the recipe of the smallest;\n"
+            "[measures.md](measures.md) says what each is.",
+            "\n".join(lines) + "\n",
+        ]
+    )
+
+
 if __name__ == "__main__":
+    parts = sys.argv[1:] or ["readme", "gallery", "strokes"]
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         main(["samples", folder])
         os.chdir(folder)
-        draw("chelsea", "swirl", FOLDER / "readme.jpg")
-        PAGE.write_text(gallery(), encoding="utf-8")
+        if "readme" in parts:
+            draw("chelsea", "swirl", FOLDER / "readme.jpg")
+        if "gallery" in parts:
+            PAGE.write_text(gallery(), encoding="utf-8")
+        if "strokes" in parts:
+            STROKES.write_text(strokes(), encoding="utf-8")

@@ -32,6 +32,14 @@ def make_tiny_weights(seed: int = 0) -> Weights:
     return Weights("tiny", "0" * 64, True, CAFFE, kernels, biases)
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let no test find what another one, or the user, has kept of a run."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_weights() -> Weights:
     return make_tiny_weights()

@@ -543,7 +543,9 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     said = capsys.readouterr()
     assert said.err == ""
     assert f"usage: impasto {command}" in said.out
-    assert ("--preset" in said.out) == (command in ("transfer", "texture", "reconstruct", "measure"))
+    assert ("--preset" in said.out) == (
+        command in ("transfer", "texture", "reconstruct", "measure", "style")
+    )
 
 
 # --- what fails ----------------------------------------------------------------------------------
@@ -631,7 +633,9 @@ def test_a_signal_ends_a_process_with_the_best_picture(
     assert (process.returncode, out) == (status, "")
     (last,) = err.splitlines()
     assert re.fullmatch(
-        r"impasto: interrupted at iteration \d+; wrote the best picture to out\.png", last
+        r"impasto: interrupted at iteration (\d+); wrote the best picture to out\.png; "
+        r"the same command goes on from iteration \1",
+        last,
     )
     with Image.open("out.png") as image:
         assert image.size == (32, 26)

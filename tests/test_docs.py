@@ -55,6 +55,8 @@ def test_every_command_of_the_readme_runs(line: str) -> None:
     # A picture of 512 px is the user's affair; that the words are understood is the test's.
     small = ["--iterations", "1"] if words[0] in ("transfer", "texture", "reconstruct") else []
 
+    if "painting.safetensors" in words:
+        assert main(("style", "learn", "painting.jpg")) == 0
     assert main(words + small) == 0
 
 

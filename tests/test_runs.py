@@ -5,6 +5,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from rich.console import Console
 from torch import Tensor
 
 from impasto import images, runs, watch
-from impasto.errors import InputError, Interrupted, RunError
-from impasto.events import Event, Finished, Started, Step
+from impasto.errors import BusyError, InputError, Interrupted, RunError
+from impasto.events import Event, Finished, Losses, Started, Step
 from impasto.objective import Evaluation, Objective
 from impasto.recipe import Recipe
 
@@ -92,6 +93,95 @@ def test_a_signal_during_the_descent_leaves_the_best_picture(
     assert {each: signal.getsignal(each) for each in SIGNALS} == before
 
 
+LONGER = {"size": 48, "levels": (24, 48), "iterations": 12, "precision": "float32"}
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("at", [0, 4, 6, 7, 11])
+def test_the_same_call_goes_on_where_a_signal_stopped_it(
+    files: runs.Files, own_state: Path, optimizer: str, at: int
+) -> None:
+    recipe = Recipe(**LONGER, optimizer=optimizer, average=0.5)  # type: ignore[arg-type]
+    log = files.out.with_name("log.csv")
+
+    def logged(*watchers: Callable[[Event], None]) -> None:
+        with watch.loss_log(log) as keep_log:
+            runs.carry_out(recipe, files, [keep_log, *watchers])
+
+    logged()
+    expected = files.out.read_bytes(), log.read_bytes()
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=f"the same command goes on from iteration {at}$"):
+        logged(stop)
+    seen: list[Event] = []
+    logged(seen.append)
+    started, first, *_ = seen
+    assert isinstance(started, Started)
+    assert started.notes == (f"resumed at iteration {at}",)
+    assert started.done == at
+    assert isinstance(first, Step)
+    assert first.iteration == at + 1
+    assert (files.out.read_bytes(), log.read_bytes()) == expected
+    assert not [path for path in own_state.rglob("*") if path.is_file()]
+
+
+def test_what_was_kept_is_left_alone_by_another_recipe_and_by_a_fresh_start(files: runs.Files) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def notes(recipe: Recipe, **options: bool) -> tuple[str, ...]:
+        seen: list[Event] = []
+        runs.carry_out(recipe, files, [seen.append], **options)  # type: ignore[arg-type]
+        assert isinstance(seen[0], Started)
+        return seen[0].notes
+
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files, [stop])
+    assert notes(dataclasses.replace(RECIPE, seed=1)) == ()
+    assert notes(RECIPE, fresh=True) == notes(RECIPE) == ()
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files, [stop])
+    assert notes(RECIPE) == ("resumed at iteration 2",)
+
+
+def test_an_iteration_that_takes_too_long_is_dropped(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("impasto.resume._PATIENCE", 0.05)
+    real, calls = Objective.__call__, 0
+
+    def evaluate(self: Objective, picture: Tensor) -> Evaluation:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+            pytest.fail("waited for the end of the iteration")
+        return real(self, picture)
+
+    monkeypatch.setattr(Objective, "__call__", evaluate)
+    with pytest.raises(Interrupted, match=r"wrote the best picture to .*out\.png$"):
+        runs.carry_out(RECIPE, files)
+    assert images.read(files.out).shape == (3, 26, 32)
+
+
+def test_two_runs_cannot_write_one_file(files: runs.Files) -> None:
+    def second(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 1:
+            for recipe, out in ((RECIPE, "other.png"), (dataclasses.replace(RECIPE, seed=1), "out.png")):
+                other = dataclasses.replace(files, out=files.out.with_name(out))
+                with pytest.raises(BusyError, match="is in use by process"):
+                    runs.carry_out(recipe, other)
+
+    runs.carry_out(RECIPE, files, [second])
+    assert names(files) == {"photo.png", "s.png", "out.png"}
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("old", [None, b"an older picture"])
 def test_a_signal_before_the_first_evaluation_writes_nothing(
@@ -119,11 +209,12 @@ def test_the_best_picture_is_written_not_the_last(
     good, bad = torch.full((3, 26, 32), 0.2), torch.full((3, 26, 32), 0.8)
 
     def run(recipe: Recipe, *_: object, **__: object) -> object:
-        losses = Objective.losses
+        losses = Losses(1.0, 0.0, 0.0, 0.0, {}, {})
         yield Started(32, 26, "cpu", "float32", 9, (), (), finish=lambda picture: picture)
-        yield Step(recipe.iterations, 9, losses, bad, good, dict)  # type: ignore[arg-type]
+        yield Step(recipe.iterations, 9, losses, bad, good, dict)
         os.kill(os.getpid(), number)
-        yield Step(recipe.iterations + 1, 9, losses, bad, bad, dict)  # type: ignore[arg-type]
+        yield Step(recipe.iterations + 1, 9, losses, bad, good, dict)
+        pytest.fail("the run went on")
 
     monkeypatch.setattr("impasto.transfer.run", run)
     with pytest.raises(Interrupted):

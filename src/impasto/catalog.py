@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "demo": "stylise a built-in photograph with a built-in painting",
     "samples": "write the built-in pictures into a folder",
     "weights": "list, verify and fetch VGG-19 weights",
+    "runs": "list, show or remove what is kept of runs that were stopped",
     "info": "machine, versions, precision and weights",
 }
 

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -55,6 +56,11 @@ class _Descent:
     """Write the losses of every iteration to this CSV file."""
     save_every: Annotated[int, arg(metavar="N")] = 0
     """Also write every N-th picture as OUT.NNNN.png, in OUT's format."""
+    checkpoint_every: Annotated[float, arg(metavar="SECONDS")] = 30.0
+    """Keep the run's state so often, or less where that takes over 2 % of the time: the same command
+    goes on from there."""
+    fresh: bool = False
+    """Begin anew, whatever was kept of this run."""
     dry_run: bool = False
     """Print the plan, with the memory and the time that it will take, and stop."""
 
@@ -72,6 +78,8 @@ class _Descent:
 
         if self.save_every < 0:
             raise InputError("--save-every is negative; give a number of iterations, or 0")
+        if not 0 <= self.checkpoint_every < math.inf:
+            raise InputError("--checkpoint-every is negative; give seconds, e.g. 30")
         named = (self.recipe_file, Path(self.recipe.weights))
         files = runs.Files(
             content=content,
@@ -99,7 +107,9 @@ class _Descent:
                 watchers.append(stack.enter_context(watch.loss_log(self.log)))
             if self.save_every:
                 watchers.append(watch.snapshots(files.out, self.save_every))
-            result = runs.carry_out(self.recipe, files, watchers, team)
+            result = runs.carry_out(
+                self.recipe, files, watchers, team, self.checkpoint_every, self.fresh
+            )
         console.print(
             f"wrote {result.path}: {watch.summary(result.losses)} (of the saved picture); "
             f"{result.reason} after {result.iterations} iterations, "
@@ -330,6 +340,35 @@ def _fetch(name: str) -> Path:
 
 
 @dataclass(frozen=True)
+class RunsCommand:
+    """List, show or remove what is kept of runs that were stopped: the same command goes on from it."""
+
+    action: Positional[Literal["list", "show", "clean"]]
+    """What to do."""
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="[NAME ...]")]] = ()
+    """Names of the list; clean without a name removes all but what is running."""
+
+    def __call__(self) -> None:
+        from impasto import resume
+
+        kept = {run.key: run for run in resume.listing()}
+        for name in self.names:
+            if name not in kept:
+                raise InputError(f"there is no run {name!r}{near(name, kept)}; see: impasto runs list")
+        if self.action == "list":
+            for run in kept.values():
+                _print(run.describe())
+        elif self.action == "show":
+            if not self.names:
+                raise InputError("runs show needs a name; see: impasto runs list")
+            for name in self.names:
+                _print(json.dumps(kept[name].about, indent=2))
+        else:
+            for name in resume.clean(list(self.names)):
+                _print(f"removed {name}")
+
+
+@dataclass(frozen=True)
 class Info:
     """Say what this machine, these versions and these weights are."""
 
@@ -366,6 +405,7 @@ _CLASSES: dict[str, Callable[..., Any]] = {
     "demo": Demo,
     "samples": Samples,
     "weights": WeightsCommand,
+    "runs": RunsCommand,
     "info": Info,
 }
 

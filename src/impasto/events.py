@@ -44,6 +44,8 @@ class Started:
     notes: tuple[str, ...]
     levels: tuple[str, ...]
     """How each level is carried out, in words."""
+    done: int | None = None
+    """The iteration that the run goes on from, if it goes on from a state."""
     finish: Callable[[Tensor], Tensor] = _unchanged
     """Makes of a step's picture what is written: its full size, colours and noise as asked for."""
 

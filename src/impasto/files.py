@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "cache_folder", "sha256"]
+__all__ = ["atomic_write", "cache_folder", "sha256", "state_folder"]
 
 
 @contextlib.contextmanager
@@ -68,3 +68,10 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("impasto"))
+
+
+def state_folder() -> Path:
+    """Return the folder for what is kept from one run to the next (``XDG_STATE_HOME``)."""
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("impasto"))

@@ -6,8 +6,8 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from impasto import cost, images, learning, masks, memory, schedule, styles, transfer
+from impasto import (
+    cost,
+    images,
+    learning,
+    masks,
+    memory,
+    resume,
+    schedule,
+    styles,
+    transfer,
+    weights,
+)
 from impasto import plan as planning
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
 from impasto.events import Event, Finished, Losses, Started, Step
@@ -23,6 +34,7 @@ from impasto.objective import Regions
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
 from impasto.recipe import Recipe, memory_bytes
+from impasto.resume import Keeper
 from impasto.styles import Style
 from impasto.transfer import Pictures
 from impasto.watch import Watcher, existing_snapshots
@@ -49,9 +61,22 @@ class Files:
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The pictures that are read."""
-        single = (self.content, self.keep, self.strength_map)
-        several = (*self.styles, *self.content_mask, *self.style_mask)
-        return (*(path for path in single if path), *several)
+        return tuple(path for paths in self.by_role(None).values() for path in paths)
+
+    def by_role(self, start: Path | None) -> dict[str, tuple[Path, ...]]:
+        """Return the pictures that are read, by what they are for."""
+        single = {
+            "content": self.content,
+            "keep": self.keep,
+            "strength_map": self.strength_map,
+            "start": start,
+        }
+        return {
+            **{role: (path,) for role, path in single.items() if path},
+            "styles": self.styles,
+            "content_mask": self.content_mask,
+            "style_mask": self.style_mask,
+        }
 
 
 @dataclass(frozen=True)
@@ -67,65 +92,111 @@ class Result:
 
 
 def carry_out(
-    recipe: Recipe, files: Files, watchers: Sequence[Watcher] = (), team: Team = ALONE
+    recipe: Recipe,
+    files: Files,
+    watchers: Sequence[Watcher] = (),
+    team: Team = ALONE,
+    every: float = 30,
+    fresh: bool = False,
 ) -> Result:
     """Carry out a recipe on files; show every event to every watcher; return what was written.
 
-    In a ``team`` this is rank 0's; the other ranks `assist`.
+    The run's state is kept about every ``every`` seconds until the picture is written: the same call
+    goes on from there, unless a ``fresh`` start is asked for. In a ``team`` this is rank 0's; the
+    other ranks `assist`.
 
     Raises:
         InputError: something the user can mend; found before the work starts wherever possible.
         RunError: the run failed, and nothing was written; or a log or snapshot did, and the picture was.
+        BusyError: another process carries out this run, or writes to that file.
         Interrupted: Ctrl-C or SIGTERM came; the best picture so far has been written.
     """
     began = time.monotonic()
     start = _start_file(recipe)
     check(files, start)
-    pictures = _read(recipe, files, start)
-    plan = transfer.plan_for(recipe, pictures, team)
-    memory.keep(plan.ample)
-    images.check_size(files.out, *plan.size)
+    pictures = _read(recipe, files, start)  # says what is wrong with a file better than a hash does
+    identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
+    key = resume.key(recipe, files.by_role(start), identity.sha256)
+    with (
+        resume.hold(resume.name_of(files.out), f"the file {files.out}"),
+        resume.hold(key, "this run"),
+    ):
+        kept = None if fresh else resume.find(key)
+        plan = resume.plan_of(kept.about["plan"]) if kept else transfer.plan_for(recipe, pictures, team)
+        memory.keep(plan.ample)
+        images.check_size(files.out, *plan.size)
+        keeper = resume.Keeper(key, every, resume.about(recipe, files.by_role(None), files.out, plan))
+        note = keeper.note(kept) if kept else ""
+        story = transfer.run(recipe, pictures, plan, kept.state if kept else None, team)
+        del pictures, kept  # the run lets go of them as soon as it can
+        failures: list[str] = []
+        with _memory_errors(plan.size):
+            event = _followed(story, files.out, watchers, keeper, note, failures, team)
+        # A finished run is not lost to a signal: it waits until the picture is written.
+        late: list[int] = []
+        with _signals(late.append):
+            images.write(event.picture, files.out)
+            keeper.close()
+        if late:
+            raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
+        with _memory_errors(plan.size):
+            losses = event.evaluate(_as_computed(images.read(files.out), event.picture))
+        team.tell("done")
+        if failures:
+            raise RunError(f"wrote {files.out}, but on the way: {failures[0]}")
+        return Result(
+            path=files.out,
+            losses=losses,
+            reason=event.reason,
+            iterations=event.iterations,
+            evaluations=event.evaluations,
+            seconds=time.monotonic() - began,
+        )
+
+
+def _followed(
+    story: Iterator[Event],
+    out: Path,
+    watchers: Sequence[Watcher],
+    keeper: Keeper,
+    note: str,
+    failures: list[str],
+    team: Team,
+) -> Finished:
+    """Show a run's events to the watchers, keep its state; return the last event.
+
+    Raises:
+        Interrupted: a signal came; the best picture so far has been written.
+    """
     last: Step | None = None
-    failures: list[str] = []
+    asked = _Asked()
     try:
-        with _signals(_interrupt), _memory_errors(plan.size):
-            story = transfer.run(recipe, pictures, plan, team=team)
-            del pictures  # the run lets go of them as soon as it can
+        with closing(asked), _signals(asked):
             for event in story:
-                if isinstance(event, Step):
-                    last = event
-                elif isinstance(event, Started):
+                if isinstance(event, Started):
                     finish = event.finish
+                    event = replace(event, notes=(*event.notes, note) if note else event.notes)
+                elif isinstance(event, Step):
+                    last, asked.patience = event, keeper.patience
                 watchers = _show(event, watchers, failures)
+                if isinstance(event, Step):
+                    keeper.see(event, now=asked.number is not None)
+                    asked.answer()
     except Interrupted as interruption:
         if last is None:
             raise
-        images.write(finish(last.best.cpu()), files.out)
-        said = f"interrupted at iteration {last.iteration}; wrote the best picture to {files.out}"
+        images.write(finish(last.best.cpu()), out)
+        said = f"interrupted at iteration {last.iteration}; wrote the best picture to {out}"
+        if keeper.kept is not None:
+            said += f"; the same command goes on from iteration {keeper.kept}"
         if team.size > 1:
             said += " (torchrun interrupts all processes when one of them has ended)"
         interruption.args = (said,)
         raise
     assert isinstance(event, Finished)
-    # A finished run is not lost to a signal: it waits until the picture is written.
-    late: list[int] = []
-    with _signals(late.append):
-        images.write(event.picture, files.out)
-    if late:
-        raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
-    with _memory_errors(plan.size):
-        losses = event.evaluate(_as_computed(images.read(files.out), event.picture))
-    team.tell("done")
-    if failures:
-        raise RunError(f"wrote {files.out}, but on the way: {failures[0]}")
-    return Result(
-        path=files.out,
-        losses=losses,
-        reason=event.reason,
-        iterations=event.iterations,
-        evaluations=event.evaluations,
-        seconds=time.monotonic() - began,
-    )
+    if keeper.failure:
+        failures.append(keeper.failure)
+    return event
 
 
 def assist(team: Team) -> None:
@@ -326,8 +397,34 @@ def _signals(handle: Callable[[int], object]) -> Iterator[None]:
         restore()
 
 
-def _interrupt(number: int) -> None:
-    raise Interrupted(number)
+class _Asked:
+    """Ctrl-C or SIGTERM: the iteration may end, if it does within ``patience`` seconds.
+
+    Before the first one there is nothing to wait for.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.patience = 0.0
+        self._before: Any = None
+
+    def __call__(self, number: int) -> None:
+        self.number = number
+        if self.patience <= 0:
+            self.answer()
+        self._before = signal.signal(signal.SIGALRM, lambda *_: self.answer())
+        signal.setitimer(signal.ITIMER_REAL, self.patience)
+
+    def answer(self) -> None:
+        """End the run, if it was asked to."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+    def close(self) -> None:
+        """Wait no longer."""
+        if self._before is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
 
 
 @contextmanager

@@ -87,6 +87,7 @@ def run(
         notes=(*parameters.notes, *_notes(recipe, pictures, plan)),
         levels=tuple(level.describe() for level in plan.levels),
         finish=finish,
+        done=done.iterations + state["iteration"] if state else None,
     )
     picture = state["best"] if state else _start(recipe, pictures, plan)
     detailed = recipe.init == "content" and bool(pictures.styles) and recipe.wants_content

@@ -1,5 +1,6 @@
 """Watchers of a run: each is called with every event, in order, and shows or keeps something of it."""
 
+import contextlib
 import csv
 import re
 import time
@@ -62,16 +63,16 @@ def _bar(console: Console) -> Iterator[Watcher]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1)
-        began = time.monotonic()
+        began, done = time.monotonic(), 0
 
         def watch(event: Event) -> None:
-            nonlocal began
+            nonlocal began, done
             if isinstance(event, Started):
                 bar.console.print(_opening(event), highlight=False, markup=False)
                 bar.update(task, total=event.iterations)
-                began = time.monotonic()
+                began, done = time.monotonic(), event.done or 0
             elif isinstance(event, Step):
-                pace = (time.monotonic() - began) / max(1, event.iteration)
+                pace = (time.monotonic() - began) / max(1, event.iteration - done)
                 text = f"{event.evaluations} evaluations  {summary(event.losses)}  {pace:.2f} s each"
                 bar.update(task, completed=event.iteration, description=text)
 
@@ -80,19 +81,20 @@ def _bar(console: Console) -> Iterator[Watcher]:
 
 @contextmanager
 def _lines(console: Console) -> Iterator[Watcher]:
-    every, total, began = 1, 0, time.monotonic()
+    every, total, done, began = 1, 0, 0, time.monotonic()
 
     def watch(event: Event) -> None:
-        nonlocal every, total, began
+        nonlocal every, total, done, began
         if isinstance(event, Started):
             console.print(_opening(event), highlight=False, soft_wrap=True, markup=False)
-            total, every, began = (
+            total, every, done, began = (
                 event.iterations,
                 max(1, event.iterations // 10),
+                event.done or 0,
                 time.monotonic(),
             )
         elif isinstance(event, Step) and event.iteration % every == 0:
-            pace = (time.monotonic() - began) / max(1, event.iteration)
+            pace = (time.monotonic() - began) / max(1, event.iteration - done)
             text = f"iteration {event.iteration} of {total}  {event.evaluations} evaluations"
             text += f"  {summary(event.losses)}"
             if event.iteration:
@@ -113,7 +115,8 @@ def _opening(event: Started) -> str:
 def loss_log(path: Path) -> Iterator[Watcher]:
     """Write a CSV with a row of losses per iteration, as the run goes: readable at any time.
 
-    The file is opened when the run has started: a run that is refused leaves an old log alone.
+    The file is opened when the run has started: a run that is refused leaves an old log alone, and one
+    that goes on from a kept state keeps the rows up to it.
 
     Raises:
         InputError: the file cannot be written.
@@ -124,7 +127,7 @@ def loss_log(path: Path) -> Iterator[Watcher]:
         def watch(event: Event) -> None:
             nonlocal file
             if isinstance(event, Started):
-                file = stack.enter_context(_open_log(path))
+                file = stack.enter_context(_open_log(path, event.done))
             if not isinstance(event, Step):
                 return
             writer = csv.writer(file, lineterminator="\n")
@@ -141,9 +144,16 @@ def loss_log(path: Path) -> Iterator[Watcher]:
         yield watch
 
 
-def _open_log(path: Path) -> TextIO:
+def _open_log(path: Path, done: int | None) -> TextIO:
+    before: list[str] = []
+    if done is not None and path.exists():
+        with contextlib.suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as old:
+            head, *rows = old
+            before = [head, *(row for row in rows if int(row.partition(",")[0]) <= done)]
     try:
-        return path.open("w", newline="", encoding="utf-8", buffering=1)
+        file = path.open("w", newline="", encoding="utf-8", buffering=1)
+        file.writelines(before)
+        return file
     except OSError as error:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from None
 

@@ -1,0 +1,289 @@
+"""What is kept of a run until its picture is written: where, under which key, and who holds it.
+
+A run's folder lies in the user's state folder (``XDG_STATE_HOME``) and is named by a digest of what
+decides the picture: recipe, input files and weights. The same command finds it again.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import torch
+
+from impasto import checkpoint, devices, files
+from impasto.checkpoint import Checkpoint
+from impasto.errors import BusyError, InputError
+from impasto.events import Step
+from impasto.plan import Level, Plan
+from impasto.recipe import Recipe
+from impasto.tiles import Cut
+
+__all__ = [
+    "Keeper",
+    "Kept",
+    "about",
+    "clean",
+    "conditions",
+    "differences",
+    "find",
+    "folder_of",
+    "hold",
+    "key",
+    "listing",
+    "name_of",
+    "plan_of",
+]
+
+_PATIENCE = 8.0
+_OVERHEAD = 50
+"""A checkpoint is written no sooner than so many times what the last one took: 2 % of the time."""
+
+
+def key(recipe: Recipe, inputs: Mapping[str, tuple[Path, ...]], weights: str) -> str:
+    """Return the name of a run: a digest of its recipe, of what its files hold, and of its weights.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    try:
+        digests = {role: [files.sha256(path) for path in paths] for role, paths in inputs.items()}
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
+    said = json.dumps([checkpoint.SCHEMA, dataclasses.asdict(recipe), digests, weights], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def conditions(device: torch.device) -> dict[str, str]:
+    """Return what the bytes of a picture depend on besides its recipe, inputs and weights."""
+    from importlib.metadata import version
+
+    return {
+        "processor": devices.describe(device),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "impasto": version("impasto"),
+    }
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say in what two runs' conditions differ; nothing where they do not.
+
+    Example:
+        >>> differences({"threads": "2", "torch": "2.13"}, {"threads": "4", "torch": "2.13"})
+        'threads 2, now 4'
+    """
+    pairs = ((name, before.get(name, "unknown"), value) for name, value in now.items())
+    return "; ".join(f"{name} {one}, now {other}" for name, one, other in pairs if one != other)
+
+
+def plan_as_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON values."""
+    said = dataclasses.asdict(plan)
+    return {**said, "device": str(plan.device), "precision": str(plan.precision).removeprefix("torch.")}
+
+
+def plan_of(said: Mapping[str, Any]) -> Plan:
+    """Return the plan that `plan_as_json` gave.
+
+    Example:
+        >>> from impasto import plan
+        >>> made = plan.make(Recipe(size=64), (48, 64))
+        >>> plan_of(json.loads(json.dumps(plan_as_json(made)))) == made
+        True
+    """
+
+    def level(one: Mapping[str, Any]) -> Level:
+        tile, keep, on_disk = one["cut"]
+        cut = Cut(None if tile is None else (tile[0], tile[1]), keep, on_disk)
+        return Level(**{**one, "size": tuple(one["size"]), "cut": cut})
+
+    return Plan(
+        **{
+            **said,
+            "levels": tuple(map(level, said["levels"])),
+            "device": torch.device(said["device"]),
+            "precision": devices.DTYPES[said["precision"]],
+        }
+    )
+
+
+class Keeper:
+    """Writes a run's state now and then, never for more than 2 % of the time."""
+
+    def __init__(self, name: str, every: float, about: dict[str, Any]) -> None:
+        """Write about every ``every`` seconds; ``about`` stands in each manifest."""
+        self.folder, self.every, self.about = folder_of(name), every, about
+        self.failure = ""
+        """Why the last state could not be written."""
+        self.kept: int | None = None
+        """The iteration of the state that is on the disk."""
+        self._last = time.monotonic()
+        self._cost = 0.0
+
+    def see(self, step: Step, now: bool = False) -> None:
+        """Write the state of a step if it is time to, or ``now``. A disk that is full stops no run."""
+        began = time.monotonic()
+        if not now and began - self._last < max(self.every, _OVERHEAD * self._cost):
+            return
+        said = {**self.about, "iteration": step.iteration, "total": step.losses.total}
+        try:
+            checkpoint.save(self.folder, step.state(), said)
+            self.kept, self.failure = step.iteration, ""
+        except OSError as error:
+            self.failure = f"cannot keep the run's state in {self.folder}: {error.strerror}"
+        self._last = time.monotonic()
+        self._cost = self._last - began
+
+    def note(self, kept: Checkpoint) -> str:
+        """Take over a state that was found; say so, and what has changed since."""
+        self.kept = int(kept.about["iteration"])
+        said = f"resumed at iteration {self.kept}"
+        changed = differences(kept.about["conditions"], self.about["conditions"])
+        return f"{said}; last bits may differ: {changed}" if changed else said
+
+    @property
+    def patience(self) -> float:
+        """How many seconds an interrupted iteration may take to end, for all to be over in ten."""
+        return max(0.0, _PATIENCE - self._cost)
+
+    def close(self) -> None:
+        """Remove what was kept: the picture is written."""
+        checkpoint.remove(self.folder)
+
+
+def about(
+    recipe: Recipe, inputs: Mapping[str, tuple[Path, ...]], out: Path, plan: Plan
+) -> dict[str, Any]:
+    """Return what a manifest says of a run: how it is carried out, and for people, of what."""
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "inputs": {role: [str(path) for path in paths] for role, paths in inputs.items()},
+        "out": str(out.absolute()),
+        "plan": plan_as_json(plan),
+        "conditions": conditions(plan.device),
+    }
+
+
+def name_of(out: Path) -> str:
+    """Return the name under which an output file is held."""
+    return "out-" + hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+
+
+class Kept(NamedTuple):
+    """A run that has not ended yet: its key, what its manifest says, its bytes, and if it is running."""
+
+    key: str
+    about: dict[str, Any]
+    bytes: int
+    running: bool
+
+    def describe(self) -> str:
+        """Say in a line which run it is, and how far."""
+        if not self.about:
+            return f"{self.key}  nothing that can be used, {self.bytes / 1e6:.1f} MB"
+        recipe, inputs = self.about["recipe"], self.about["inputs"]
+        names = [Path(path).name for role in ("content", "styles") for path in inputs.get(role, ())]
+        return (
+            f"{self.key}  iteration {self.about['iteration']} of {recipe['iterations']}  "
+            f"{' '.join(names)} -> {self.about['out']}, {self.bytes / 1e6:.1f} MB"
+            + (", running" if self.running else "")
+        )
+
+
+def find(name: str) -> Checkpoint | None:
+    """Return the state of a run, if there is one."""
+    return checkpoint.load(folder_of(name))
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder of a run."""
+    return files.state_folder() / "runs" / name
+
+
+def listing() -> list[Kept]:
+    """Return the runs that have not ended, the newest last."""
+    found = []
+    with contextlib.suppress(OSError):
+        for folder in sorted(
+            (files.state_folder() / "runs").iterdir(), key=lambda one: one.stat().st_mtime
+        ):
+            about = checkpoint.about(folder) or {}
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            found.append(Kept(folder.name, about, size, _held(_lock_of(folder.name))))
+    return found
+
+
+def clean(names: list[str]) -> list[str]:
+    """Remove runs, or all; return those that were, but for what is running."""
+    removed = []
+    for run in listing():
+        if run.key in names or not names:
+            with contextlib.suppress(BusyError), hold(run.key, "the run"):
+                checkpoint.remove(folder_of(run.key))
+                removed.append(run.key)
+    return removed
+
+
+@contextlib.contextmanager
+def hold(name: str, what: str) -> Iterator[None]:
+    """Hold a name alone among all processes of this user; a process that dies lets go of it.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    path = _lock_of(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while (file := _locked(path)) is None:
+            pass
+    except BlockingIOError:
+        who = path.read_text(encoding="utf-8").strip() or "another process"
+        raise BusyError(f"{what} is in use by {who}; wait for it, or stop it") from None
+    except OSError:  # a folder that cannot be written to, a file system without locks: go on unheld
+        yield
+        return
+    with file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> TextIO | None:
+    """Return a file that this process alone holds; None if its holder before removed its name."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return None
+
+
+def _held(path: Path) -> bool:
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _lock_of(name: str) -> Path:
+    return files.state_folder() / "locks" / f"{name}.lock"
