@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from impasto import recipe
-from impasto.catalog import PRESETS
+from impasto.catalog import OPTIMIZERS, PRESETS
 
 PAGE = Path(__file__).with_name("options.md")
 
@@ -50,6 +50,8 @@ def page() -> str:
         shown = plain(field.default)
         cell = f"`{shown}`" if shown else ""
         lines.append(f"| `{field.name}` | {cell} | {text[field.name]} |".replace("|  |", "| |"))
+    lines += ["", "## Optimizers", "", "| optimizer | what it is |", "|---|---|"]
+    lines += [f"| `{name}` | {line} |" for name, line in OPTIMIZERS.items()]
     lines += ["", "## Presets", "", "| preset | what it is | sets |", "|---|---|---|"]
     for name, preset in PRESETS.items():
         fields = ", ".join(f"{key} {plain(value)}" for key, value in preset.fields.items())

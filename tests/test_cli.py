@@ -361,7 +361,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "preset without value": ("T --preset", "--preset expected one argument"),
     "pair": ("T --adam-betas 0.5", "--adam-betas"),
     "choice": ("T --pooling avrage", "'avrage' for argument '--pooling'"),
-    "optimizer": ("T --optimizer sgd", "'sgd'"),
+    "optimizer": ("T --optimizer descend", "'descend'"),
     "precision": ("T --precision half", "'half'"),
     "preset": ("T --preset repot", "unknown preset 'repot'; there are"),
     "word for a number": ("T --iterations many", "--iterations"),

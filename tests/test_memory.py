@@ -12,7 +12,7 @@ from impasto import cost, memory
 from impasto.events import Losses
 from impasto.memory import Count
 from impasto.objective import Evaluation
-from impasto.optimize import descend, pictures_held
+from impasto.optimize import OPTIMIZERS, descend, pictures_held
 from impasto.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,7 +44,10 @@ def test_what_a_backward_pass_keeps_is_counted() -> None:
         assert count.peak >= 12000
 
 
-HELD = [("adam", 1), ("lbfgs", 1), ("lbfgs", 5), ("lbfgs", 20)]
+HELD = [
+    *((name, 1) for name, method in OPTIMIZERS.items() if not method.per_pair),
+    *((name, history) for name in ("lbfgs", "multistart") for history in (1, 5, 20)),
+]
 
 
 @pytest.mark.parametrize(("optimizer", "history"), HELD)
@@ -64,10 +67,13 @@ def test_an_optimiser_holds_the_pictures_that_the_plan_reckons_with(
             gradient = weights * (160 * away**3 + 2 * away)
             return Evaluation(Losses(value, 0, 0, 0, {}, {}), gradient)
 
-        options = Recipe(optimizer=optimizer, history=history, iterations=45, learning_rate=0.05)  # type: ignore[arg-type]
+        # Two starts of 22 iterations each remember 20 pairs of steps.
+        options = Recipe(
+            optimizer=optimizer, history=history, iterations=90, learning_rate=0.05, starts=2
+        )
         for step in descend(options, start, evaluate):
             last = step
-    assert last.iteration == 45
+    assert last.iteration == 90
     found = max(held) / PICTURE + 1  # the gradient comes on top
     assert found <= pictures_held(optimizer, history) + 0.5
     assert found >= 0.75 * pictures_held(optimizer, history)

@@ -8,6 +8,7 @@ from impasto import plan, schedule
 from impasto.cost import Costs
 from impasto.errors import InputError
 from impasto.objective import looks
+from impasto.optimize import OPTIMIZERS
 from impasto.plan import Plan
 from impasto.recipe import Recipe
 
@@ -56,6 +57,29 @@ def test_the_tighter_the_memory_the_less_is_remembered() -> None:
     assert found == sorted(found, reverse=True)
     assert found[0] == 20
     assert found[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "finer"), [("multistart", "lbfgs"), ("langevin", "sgd"), ("nadam", "nadam")]
+)
+def test_a_search_is_for_the_coarsest_level(optimizer: str, finer: str) -> None:
+    made, _ = make(1024, "16GiB", optimizer=optimizer)
+    assert [level.optimizer for level in made.levels] == [optimizer, finer, finer]
+    assert [make(64, "16GiB", optimizer=optimizer)[0].levels[0].optimizer] == [optimizer]
+
+
+def test_where_memory_is_short_one_start_is_enough() -> None:
+    fields = {"optimizer": "multistart", "levels": (1,)}
+    assert make(2048, "16GiB", **fields)[0].levels[0].optimizer == "multistart"
+    assert make(2048, "4GiB", **fields)[0].levels[0].optimizer in ("lbfgs", "adam")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimiser_is_named_in_the_plan(optimizer: str) -> None:
+    level = plan.Level((48, 64), 30, optimizer, 20)
+    title = OPTIMIZERS[optimizer].title
+    assert f"30 iterations, {title}" in level.describe()
+    assert ("history 20" in level.describe()) == ("L-BFGS" in title)
 
 
 def test_tiles_that_have_room_are_kept_for_the_way_back() -> None:

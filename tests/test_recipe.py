@@ -55,7 +55,10 @@ def test_so_is_every_weight_of_a_list(field: str, value: object) -> None:
         "adam_betas": ((0.9,), (0.9, 0.99, 0.999), (1.0, 0.999), (-0.1, 0.9), (math.nan, 0.9), 0.9),
         "size": (0, 15, -512, 30_001, 512.5, "wide", "", "16x", "x16", "12x512", "512x15", "5e2", None),
         "weighting": ("fair", "", None),
-        "optimizer": ("sgd",),
+        "optimizer": ("momentum", "", "Adam"),
+        "momentum": (1, -0.1, math.nan),
+        "temperature": (-1, math.inf),
+        "starts": (0, 101, 1.5),
         "pooling": ("mean", "l3"),
         "padding": ("same",),
         "precision": ("float16", "half"),
@@ -95,6 +98,19 @@ def test_what_is_out_of_range_is_refused_in_one_line(field: str, values: tuple[A
 )
 def test_the_ends_of_the_ranges_are_allowed(fields: dict[str, Any]) -> None:
     Recipe(**fields)
+
+
+def test_an_unknown_optimizer_suggests_the_near_one() -> None:
+    line = refusal(optimizer="langevine")
+    assert "there are lbfgs, adam," in line
+    assert "did you mean langevin?" in line
+
+
+@pytest.mark.parametrize("fields", [{"patience": 2}, {"average": 0.5}])
+def test_what_needs_one_steady_descent_is_refused_beside_a_search(fields: dict[str, Any]) -> None:
+    (field,) = fields
+    assert f"leave --{field} out" in refusal(optimizer="multistart", **fields)
+    Recipe(optimizer="sgd", **fields)
 
 
 def test_a_recipe_with_neither_content_nor_style_is_refused() -> None:

@@ -12,6 +12,7 @@ from impasto import color, devices, losses, schedule, transfer
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
 from impasto.objective import Regions
+from impasto.optimize import OPTIMIZERS
 from impasto.plan import make
 from impasto.recipe import Recipe
 from impasto.tiles import Cut
@@ -237,7 +238,7 @@ def test_picture_is_the_picture_a_run_ends_with() -> None:
 
 def test_every_optimizer_pooling_padding_and_weighting_makes_a_picture() -> None:
     for optimizer, pooling, padding, weighting in itertools.product(
-        ("lbfgs", "adam"),
+        OPTIMIZERS,
         ("average", "max", "l2"),
         ("zeros", "replicate", "reflect", "circular"),
         ("balanced", "report"),
@@ -398,9 +399,9 @@ def test_levels_are_one_story_from_coarse_to_fine() -> None:
     assert tuple(finished.picture.shape) == (3, 36, 48)
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_goes_on_from_any_level_bit_for_bit(optimizer: str) -> None:
-    recipe = Recipe(size=48, precision="float32", optimizer=optimizer, **LEVELS)  # type: ignore[arg-type]
+    recipe = Recipe(size=48, precision="float32", optimizer=optimizer, **LEVELS)
     pictures = Pictures(PHOTO, (PAINTING,))
     plan = transfer.plan_for(recipe, pictures)
     whole: list[Step] = []

@@ -1,4 +1,4 @@
-"""What can be chosen by name, each with one line of help: commands and presets. No torch.
+"""What can be chosen by name, each with one line of help. No torch.
 
 A preset is a set of recipe fields; what it does not name keeps the default.
 """
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from impasto.layers import REPORT_CONTENT, REPORT_STYLE
 
-__all__ = ["COMMANDS", "PRESETS", "STYLE_LOSSES", "Preset"]
+__all__ = ["COMMANDS", "OPTIMIZERS", "PRESETS", "STYLE_LOSSES", "Preset"]
 
 COMMANDS: dict[str, str] = {
     "transfer": "paint a photograph in the manner of one or several paintings",
@@ -38,6 +38,19 @@ STYLE_LOSSES: dict[str, str] = {
     "nearest": "nearest neighbours by cosine, over all layers at once",
 }
 """The style losses; `losses.STYLE_LOSSES` has their rows."""
+
+
+OPTIMIZERS: dict[str, str] = {
+    "lbfgs": "L-BFGS, inside the box 0..1: few iterations",
+    "adam": "Adam, the report's",
+    "amsgrad": "Adam by the largest second moment so far",
+    "nadam": "Adam with Nesterov's momentum",
+    "adamax": "Adam by the largest gradient so far instead of the second moment",
+    "sgd": "gradient descent with --momentum",
+    "langevin": "sgd with noise of a --temperature that falls to zero; finer levels take sgd",
+    "multistart": "L-BFGS from several --starts, the best goes on; finer levels take lbfgs",
+}
+"""The optimisers; `optimize.OPTIMIZERS` has their rows."""
 
 
 class Preset(NamedTuple):

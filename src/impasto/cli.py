@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
-from impasto.catalog import COMMANDS, PRESETS, STYLE_LOSSES
+from impasto.catalog import COMMANDS, OPTIMIZERS, PRESETS, STYLE_LOSSES
 from impasto.errors import InputError, near
 from impasto.recipe import Recipe, read_toml
 
@@ -36,6 +36,7 @@ Preset = Annotated[str, arg(metavar="NAME")]
 
 _PRESETS = "\n".join(["presets:", *(f"  {name:<8} {preset.help}" for name, preset in PRESETS.items())])
 _LOSSES = "\n".join(["style losses:", *(f"  {name:<20} {line}" for name, line in STYLE_LOSSES.items())])
+_OPTIMIZERS = "\n".join(["optimizers:", *(f"  {name:<20} {line}" for name, line in OPTIMIZERS.items())])
 _PRECEDENCE = "A flag wins over the recipe file, the recipe file over the preset."
 
 
@@ -409,7 +410,15 @@ _CLASSES: dict[str, Callable[..., Any]] = {
     "info": Info,
 }
 
-_JOINED = ("layer_weights", "style_loss_weights", "style_mix", "color_method", "color_strength")
+_JOINED = (
+    "layer_weights",
+    "style_loss_weights",
+    "style_mix",
+    "color_method",
+    "color_strength",
+    "patience",
+    "average",
+)
 """Fields that are right or wrong by what another field says."""
 
 _WITHOUT_CONTENT = {"texture": {"init": "noise"}, "reconstruct": {"init": "noise"}}
@@ -432,7 +441,7 @@ def run(name: str, words: Sequence[str]) -> int:
         held = {key: fields.pop(key) for key in _JOINED if key in fields}
         held = {key: value for key, value in held.items() if "--" + key.replace("_", "-") not in given}
         default = _with_recipe(kind, Recipe(**fields))
-        description += f"\n\n{_PRESETS}\n\n{_LOSSES}\n\n{_PRECEDENCE}"
+        description += f"\n\n{_PRESETS}\n\n{_LOSSES}\n\n{_OPTIMIZERS}\n\n{_PRECEDENCE}"
     command: Any = _parse(kind, name, words, description, default)
     if held:
         command = dataclasses.replace(command, recipe=dataclasses.replace(command.recipe, **held))

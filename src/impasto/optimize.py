@@ -7,6 +7,7 @@ and a descent continued from it goes on bit for bit (on the CPU).
 import copy
 import functools
 import math
+import zlib
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol
 
@@ -18,9 +19,10 @@ from impasto.events import Losses, Step
 from impasto.objective import Evaluation
 from impasto.recipe import Recipe
 
-__all__ = ["OPTIMIZERS", "Outcome", "descend", "pictures_held"]
+__all__ = ["OPTIMIZERS", "Method", "Outcome", "descend", "pictures_held"]
 
 Evaluate = Callable[[Tensor], Evaluation]
+Make = Callable[[list[Tensor], Recipe], torch.optim.Optimizer]
 
 _FIRST_MOVE = 0.02
 """How far L-BFGS moves the mean pixel in its first step, of the range 0..1.
@@ -67,54 +69,104 @@ class Optimizer(Protocol):
         """Go on from a state."""
 
 
-class Adam:
-    """torch's Adam on the pixels themselves, clamped to 0..1 after every step.
+class FirstOrder:
+    """One of torch's first-order methods on the pixels themselves, clamped to 0..1 after every step.
 
-    Reference: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015). The step is
-    absolute: a rate of 0.02 moves a pixel by up to 0.02 of its range.
+    The step is absolute: Adam and its variants at a rate of 0.02 move a pixel by up to 0.02 of its
+    range. Gradient descent is ``relative``, for gradients are of any size: its rate is divided by the
+    largest mean gradient so far, so that without momentum it never moves the mean pixel further, and
+    in the first step just as far as the rate. With velocity v, momentum m and gradients g_1 ... g_k:
+
+        v <- m v + g_k
+        x <- clamp(x - rate v / max_j mean|g_j|)
+
+    With a temperature T it is Langevin dynamics: step k of K adds noise, in the last step exactly none,
+
+        T_k = T (1 - k/K)^2
+        x <- clamp(x - rate v / max_j mean|g_j| + sqrt(2 rate T_k) noise)
+
+    References: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015); Polyak, "Some Methods
+    of Speeding Up the Convergence of Iteration Methods" (1964); Welling and Teh, "Bayesian Learning via
+    Stochastic Gradient Langevin Dynamics" (2011).
     """
 
-    def __init__(self, recipe: Recipe, start: Tensor, evaluate: Evaluate) -> None:
-        """Stand at ``start``."""
-        self.evaluate = evaluate
-        self._stand_at(start)
+    def __init__(
+        self,
+        recipe: Recipe,
+        start: Tensor,
+        evaluate: Evaluate,
+        make: Make,
+        relative: bool = False,
+        hot: bool = False,
+    ) -> None:
+        """Stand at ``start``; ``hot`` with the recipe's temperature, else with none."""
+        self.evaluate, self.relative = evaluate, relative
+        self.temperature = recipe.temperature if hot else 0.0
+        self.rate, self.iterations = recipe.learning_rate, recipe.iterations
+        self.taken, self.steepest = 0, 0.0
+        self.generator = _generator(recipe.seed, "noise")
         self.pixels = start.clone().requires_grad_()
-        # Balanced losses have gradients near 1e-7 per pixel, where the usual 1e-8 would bite.
-        self.adam = torch.optim.Adam(
-            [self.pixels], lr=recipe.learning_rate, betas=recipe.adam_betas, eps=1e-20
-        )
+        self.method = make([self.pixels], recipe)
+        self._stand_at(start)
 
     def _stand_at(self, picture: Tensor) -> None:
         found = self.evaluate(picture)
-        self.picture, self.losses = picture, found.losses
-        self.gradient: Tensor | None = found.gradient
+        self.picture, self.losses, self.pixels.grad = picture, found.losses, found.gradient
+        if self.relative:
+            self.steepest = max(self.steepest, found.gradient.abs().mean().item())
 
     def step(self) -> None:
         """Move against the gradient, then evaluate there."""
-        if self.gradient is None:  # the last evaluation failed
+        if self.pixels.grad is None:  # the last evaluation failed
             self._stand_at(self.picture)
         # A picture that was shown is never changed: the pixels move to a copy of it.
         self.pixels.data = self.picture.clone()
-        self.pixels.grad, self.gradient = self.gradient, None
-        self.adam.step()
-        self.pixels.grad = None
+        (group,) = self.method.param_groups
+        group["lr"] = self.rate / (self.steepest or 1)
+        self.method.step()
         with torch.no_grad():
+            self._shake()
             self.pixels.clamp_(0, 1)
+        self.pixels.grad = None
         self._stand_at(self.pixels.detach())
+        self.taken += 1
+
+    def _shake(self) -> None:
+        cooled = self.temperature * max(0.0, 1 - (self.taken + 1) / self.iterations) ** 2
+        gradient = self.pixels.grad
+        if not cooled or gradient is None:
+            return
+        # Drawn on the CPU, the noise is the same on every device.
+        noise = torch.randn(gradient.shape, generator=self.generator, dtype=gradient.dtype)
+        noise = noise.to(gradient.device).masked_fill_(gradient == 0, 0)  # such pixels are to stay
+        self.pixels.add_(noise, alpha=math.sqrt(2 * self.rate * cooled))
 
     def back(self) -> None:
-        """Halve the learning rate; the next step begins at the last finite picture."""
-        for group in self.adam.param_groups:
-            group["lr"] /= 2
+        """Halve rate and temperature, so the whole step, and forget the moments."""
+        self.rate /= 2
+        self.temperature /= 2
+        self.method.state.clear()
 
     def state(self) -> dict[str, Any]:
-        """Return the pixels and Adam's moments."""
-        return {"pixels": self.picture, "adam": copy.deepcopy(self.adam.state_dict())}
+        """Return the pixels, the method's moments, and what rate and noise have come to."""
+        return {
+            "pixels": self.picture,
+            "moments": copy.deepcopy(dict(self.method.state[self.pixels])),
+            "rate": self.rate,
+            "steepest": self.steepest,
+            "temperature": self.temperature,
+            "taken": self.taken,
+            "generator": self.generator.get_state(),
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
+        # torch's own way would bring every number to the pixels' precision, and lose bits.
+        self.method.state[self.pixels] = copy.deepcopy(state["moments"])
+        self.rate, self.steepest = state["rate"], state["steepest"]
+        self.temperature, self.taken = state["temperature"], state["taken"]
+        self.generator.set_state(state["generator"])
         self._stand_at(state["pixels"])
-        self.adam.load_state_dict(copy.deepcopy(state["adam"]))
 
 
 class LBFGS:
@@ -258,6 +310,100 @@ def _picture_at(angles: Tensor) -> Tensor:
     return torch.cos(angles).neg_().add_(1).div_(2)
 
 
+class Multistart:
+    """L-BFGS from several starts; the one that came lowest goes on.
+
+    The first start is the picture given, each other one half of it and half white noise. They share
+    the first half of the iterations equally, one after the other; the second half is the best one's.
+
+    Reference: Marti, "Multi-Start Methods", in the Handbook of Metaheuristics (2003).
+    """
+
+    def __init__(self, recipe: Recipe, start: Tensor, evaluate: Evaluate) -> None:
+        """Stand at ``start``."""
+        self.recipe, self.evaluate = recipe, evaluate
+        search = recipe.iterations // 2
+        self.starts = max(1, min(recipe.starts, search))
+        self.share = search // self.starts
+        self.start, self.index, self.taken = start, 0, 0
+        self.best: LBFGS | None = None
+        self._follow(LBFGS(recipe, start, evaluate))
+
+    def _follow(self, lbfgs: LBFGS) -> None:
+        self.now, self.picture, self.losses = lbfgs, lbfgs.picture, lbfgs.losses
+
+    @property
+    def _searches(self) -> bool:
+        return self.starts > 1 and self.index < self.starts
+
+    def step(self) -> None:
+        """Take a step of L-BFGS, from the next start where this one has had its share.
+
+        Raises:
+            StuckError: nothing lower is found from the best of the starts.
+        """
+        while True:
+            if self._searches and self.taken >= self.share:
+                self._turn()
+            try:
+                self.now.step()
+                break
+            except StuckError:
+                if not self._searches:
+                    raise
+                self.taken = self.share
+        self.taken += 1
+        self._follow(self.now)
+
+    def _turn(self) -> None:
+        """Go on to the next start, after the last one back to the best."""
+        if self.best is None or self.now.losses.total < self.best.losses.total:
+            self.best = self.now
+        self.index += 1  # also where that start turns out to have no finite loss
+        if self._searches:
+            other = LBFGS(self.recipe, self._blend(self.index), self.evaluate)
+            other.move = self.now.move  # what was too far for one start is for the next
+            self._follow(other)
+        else:
+            self._follow(self.best)
+            self.best = None
+        self.taken = 0
+
+    def _blend(self, index: int) -> Tensor:
+        generator = _generator(self.recipe.seed, f"start {index}")
+        noise = torch.rand(self.start.shape, generator=generator, dtype=self.start.dtype)
+        noise = noise.to(self.start.device).lerp_(self.start, 0.5)
+        return torch.where(self.now.here.gradient == 0, self.start, noise)  # such pixels are to stay
+
+    def back(self) -> None:
+        """Return to the last finite picture, forget the curvature, halve the first step."""
+        self.now.back()
+
+    def state(self) -> dict[str, Any]:
+        """Return the states of the descent under way and of the best one before it."""
+        return {
+            "start": self.start,
+            "index": self.index,
+            "taken": self.taken,
+            "now": self.now.state(),
+            "best": self.best and self.best.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.start, self.index, self.taken = state["start"], state["index"], state["taken"]
+        self.now.load(state["now"])
+        self._follow(self.now)
+        if state["best"]:
+            self.best = LBFGS(self.recipe, self.start, self.evaluate)
+            self.best.load(state["best"])
+
+
+def _generator(seed: int, what: str) -> torch.Generator:
+    """Return a generator of its own for each use: the seed's is that of the noise a run begins with."""
+    return torch.Generator().manual_seed((seed + zlib.crc32(what.encode())) % 2**63)
+
+
 class Outcome(NamedTuple):
     """How a descent ended: why, after how much work, and its picture.
 
@@ -270,9 +416,43 @@ class Outcome(NamedTuple):
     best: Tensor
 
 
-OPTIMIZERS: dict[str, Callable[[Recipe, Tensor, Evaluate], Optimizer]] = {
-    "adam": Adam,
-    "lbfgs": LBFGS,
+class Method(NamedTuple):
+    """A row of `OPTIMIZERS`: its name in a plan, how it is made, and what it holds."""
+
+    title: str
+    make: Callable[[Recipe, Tensor, Evaluate], Optimizer]
+    held: int
+    """Tensors of a picture's size while it waits for an evaluation, gradient and best picture too."""
+    per_pair: int = 0
+    """As many more for each pair of steps that L-BFGS remembers."""
+    refine: str = ""
+    """A search is for the coarsest level: the optimiser of the finer ones."""
+
+
+def _adam(kind: Callable[..., torch.optim.Optimizer], **options: bool) -> Callable[..., Optimizer]:
+    def make(pixels: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+        # Balanced losses have gradients near 1e-7 per pixel, where the usual 1e-8 would bite.
+        return kind(pixels, betas=recipe.adam_betas, eps=1e-20, **options)
+
+    return functools.partial(FirstOrder, make=make)
+
+
+def _sgd(hot: bool = False) -> Callable[..., Optimizer]:
+    def make(pixels: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+        return torch.optim.SGD(pixels, momentum=recipe.momentum)
+
+    return functools.partial(FirstOrder, make=make, relative=True, hot=hot)
+
+
+OPTIMIZERS: dict[str, Method] = {
+    "lbfgs": Method("L-BFGS", LBFGS, 20, 2),
+    "adam": Method("Adam", _adam(torch.optim.Adam), 6),
+    "amsgrad": Method("AMSGrad", _adam(torch.optim.Adam, amsgrad=True), 7),
+    "nadam": Method("NAdam", _adam(torch.optim.NAdam), 6),
+    "adamax": Method("AdaMax", _adam(torch.optim.Adamax), 6),
+    "sgd": Method("gradient descent with momentum", _sgd(), 5),
+    "langevin": Method("Langevin dynamics", _sgd(hot=True), 5, refine="sgd"),
+    "multistart": Method("L-BFGS from several starts", Multistart, 29, 4, refine="lbfgs"),
 }
 
 
@@ -280,8 +460,13 @@ def pictures_held(optimizer: str, history: int) -> int:
     """Return how many tensors of a picture's size an optimiser holds while it waits for an evaluation.
 
     The evaluation's gradient and the best picture are among them.
+
+    Example:
+        >>> pictures_held("adam", 20), pictures_held("lbfgs", 20)
+        (6, 60)
     """
-    return 20 + 2 * history if optimizer == "lbfgs" else 6
+    method = OPTIMIZERS[optimizer]
+    return method.held + method.per_pair * history
 
 
 def descend(
@@ -310,7 +495,7 @@ def descend(
             found = count(start)
             yield Step(0, evaluations, found.losses, start, start, dict)
             return Outcome("no iterations asked for", 0, evaluations, start)
-        optimizer = OPTIMIZERS[recipe.optimizer](recipe, start, count)
+        optimizer = OPTIMIZERS[recipe.optimizer].make(recipe, start, count)
         if state is not None:
             optimizer.load(state["optimizer"])
     except NotFiniteError:

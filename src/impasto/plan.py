@@ -15,7 +15,7 @@ from impasto.cost import Costs
 from impasto.errors import InputError
 from impasto.memory import spoken
 from impasto.objective import looks
-from impasto.optimize import pictures_held
+from impasto.optimize import OPTIMIZERS, pictures_held
 from impasto.recipe import Recipe, memory_bytes
 from impasto.tiles import WHOLE, Cut
 
@@ -71,7 +71,8 @@ class Level:
             '512x384 px, 33 iterations, L-BFGS with history 20, whole'
         """
         height, width = self.size
-        how = f"L-BFGS with history {self.history}" if self.optimizer == "lbfgs" else "Adam"
+        method = OPTIMIZERS[self.optimizer]
+        how = method.title + (f" with history {self.history}" if method.per_pair else "")
         where = "whole"
         if self.cut.tile:
             where = f"tiles up to {self.cut.tile[1]} px, {self.cut.keep} kept"
@@ -128,11 +129,14 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     smallest = schedule.smallest_side(recipe)
     levels: list[Level] = []
     ample, extra = True, 2 * bool(recipe.average) + (recipe.color == "content")
-    for stage, iterations in reversed(schedule.levels(recipe, *size, found)):
+    stages = schedule.levels(recipe, *size, found)
+    for stage, iterations in reversed(stages):
         schedule.check_sides(*stage, "the picture", smallest)
         for style in schedule.styles_at(recipe, stage, found):
             schedule.check_sides(*style, "a style", smallest)
-        level = Level(stage, iterations, recipe.optimizer, recipe.history, extra=extra)
+        # What a search found is refined: another would leave it.
+        refine = OPTIMIZERS[recipe.optimizer].refine if stage != stages[0][0] else ""
+        level = Level(stage, iterations, refine or recipe.optimizer, recipe.history, extra=extra)
         room = _Room(budget, costs, inputs, found, last=not levels, ranks=ranks)
         ample = ample and room.is_ample(level)
         levels.append(_within(room, level))
@@ -244,7 +248,9 @@ def _within(room: _Room, level: Level) -> Level:
 def _choices(level: Level) -> Iterator[Level]:
     """Yield the level with ever less to remember from one iteration to the next."""
     yield level
-    if level.optimizer == "lbfgs":
+    if level.optimizer == "multistart":
+        yield from _choices(replace(level, optimizer="lbfgs"))
+    elif level.optimizer == "lbfgs":
         for history in _HISTORIES:
             if history < level.history:
                 yield replace(level, history=history)
@@ -279,7 +285,7 @@ def _too_small(room: _Room, level: Level) -> str:
     while (side := int(0.95 * side)) >= schedule.smallest_side(room.costs.recipe):
         size = schedule.fitted(height, width, side)
         shrunk = [schedule.fitted(*one, side) for one in room.inputs]
-        small = replace(level, size=size, optimizer="adam")
+        *_, small = _choices(replace(level, size=size))
         smaller = room._replace(inputs=shrunk, last=True)
         if min(size) >= schedule.SMALLEST_SIDE and any(_cuts(smaller, small)):
             return f"{asked}; --size {side} would fit"

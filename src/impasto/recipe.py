@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from impasto.catalog import PRESETS, STYLE_LOSSES
+from impasto.catalog import OPTIMIZERS, PRESETS, STYLE_LOSSES
 from impasto.errors import InputError, near
 from impasto.layers import LAYERS, REPORT_CONTENT, REPORT_STYLE, canonical, deepest
 
@@ -34,6 +34,9 @@ _COLOR_METHODS = {
     "content": ("lab", "luminance"),
     "match": ("monge", "pca", "cholesky", "histogram"),
 }
+_SEARCHES = {"langevin": ("patience",), "multistart": ("patience", "average")}
+"""Optimisers that climb at times, and what is refused beside them."""
+
 _MAX_FILE_BYTES = 256 * 1024
 
 
@@ -98,16 +101,22 @@ class Recipe:
     mask_spread: Literal["area", "inside", "all"] = "area"
     """Of a layer's cells a region counts: area, each by its share; inside, those that see nothing else;
     all, those that see any of it."""
-    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
-    """lbfgs: box-constrained, few iterations; adam: the report's."""
+    optimizer: str = "lbfgs"
+    """How the picture descends: a name from the list of optimizers."""
     iterations: Count = 100
     """Optimiser steps, over all levels; 0 returns the start."""
     patience: Count = 0
     """Stop when the total fell by less than 1 % over this many iterations; 0 never does."""
     learning_rate: Positive = 0.02
-    """Adam's step, in units of the 0..1 pixel range."""
+    """Adam's step, in units of the 0..1 pixel range; of sgd, how far its first moves the mean pixel."""
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
-    """Adam's decay of the first and second moments."""
+    """Decay of the first and second moments, of Adam and its variants."""
+    momentum: Share = 0.9
+    """How much of its last step sgd repeats; langevin too."""
+    temperature: Weight = 1e-3
+    """Strength of langevin's noise at first; it falls to zero over the iterations."""
+    starts: Annotated[int, Field(ge=1, le=100)] = 4
+    """How many multistart tries in the first half of the iterations: as given, the others half noise."""
     average: Share = 0.0
     """Return the mean of the iterates, each weighing this much of the next: 0.9 for a calmer picture."""
     history: Annotated[int, Field(ge=1, le=1000)] = 20
@@ -119,7 +128,7 @@ class Recipe:
     padding: Literal["zeros", "replicate", "reflect", "circular"] = "replicate"
     """Border of every convolution; zeros is the paper's and leaves a faint frame."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the white noise."""
+    """Seed of all that is drawn by chance."""
     weights: str = "vgg19-embedded"
     """VGG-19 weights: a name from `impasto weights list`, or a .pth, .h5 or .safetensors file."""
     weights_sha256: str = ""
@@ -172,6 +181,18 @@ class Recipe:
                 known = ", ".join(STYLE_LOSSES)
                 raise InputError(
                     f"unknown style loss {name!r}; there are {known}{near(name, STYLE_LOSSES)}"
+                )
+        if self.optimizer not in OPTIMIZERS:
+            known = ", ".join(OPTIMIZERS)
+            raise InputError(
+                f"unknown optimizer {self.optimizer!r}; there are {known}"
+                f"{near(self.optimizer, OPTIMIZERS)}"
+            )
+        for field in _SEARCHES.get(self.optimizer, ()):
+            if getattr(self, field):
+                raise InputError(
+                    f"--{field} needs one steady descent, and --optimizer {self.optimizer} searches; "
+                    f"leave --{field} out or use another optimizer"
                 )
         if self.style_mix == "barycenter" and self.style_loss != ("wasserstein",):
             raise InputError("--style-mix barycenter is for --style-loss wasserstein alone")
