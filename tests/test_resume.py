@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def step(iteration: int, state: Callable[[], dict[str, Any]] = dict) -> Step:
+def step(iteration: int) -> Step:
     picture = torch.zeros(3, 2, 2)
-    return Step(iteration, iteration, NOTHING, picture, picture, state)
+    return Step(iteration, iteration, NOTHING, picture, picture, dict)
 
 
 def test_a_key_is_of_what_decides_the_picture(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ class Step:
 
     ``picture`` is this step's, ``best`` the one with the lowest total so far on its level; both are
     ``[3, H, W]`` in 0..1 and are never changed afterwards. ``state()`` makes a copy of all that is
-    needed to go on from here: tensors and JSON scalars. Call it before asking for the next event.
+    needed to go on from here: tensors and JSON scalars. Call it before asking for the next event;
+    ``state(copied=False)`` takes no memory and holds no longer than that.
     """
 
     iteration: int
@@ -64,7 +65,7 @@ class Step:
     losses: Losses
     picture: Tensor
     best: Tensor
-    state: Callable[[], dict[str, Any]]
+    state: Callable[..., dict[str, Any]]
     level: int = 0
 
 

@@ -63,7 +63,7 @@ class Optimizer(Protocol):
         """Return to the last finite picture and halve the step."""
 
     def state(self) -> dict[str, Any]:
-        """Return a copy of all that is needed to go on."""
+        """Return all that is needed to go on, no copy: the next step may change it."""
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
@@ -151,7 +151,7 @@ class FirstOrder:
         """Return the pixels, the method's moments, and what rate and noise have come to."""
         return {
             "pixels": self.picture,
-            "moments": copy.deepcopy(dict(self.method.state[self.pixels])),
+            "moments": dict(self.method.state[self.pixels]),
             "rate": self.rate,
             "steepest": self.steepest,
             "temperature": self.temperature,
@@ -276,7 +276,7 @@ class LBFGS:
             "fresh": self.fresh,
             "move": self.move,
             "unit": self.unit,
-            "lbfgs": copy.deepcopy(self.lbfgs.state_dict()),
+            "lbfgs": self.lbfgs.state_dict(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -515,18 +515,19 @@ def descend(
         capture = functools.partial(state_at, iteration)
         return Step(iteration, evaluations, optimizer.losses, optimizer.picture, best, capture)
 
-    def state_at(asked: int) -> dict[str, Any]:
+    def state_at(asked: int, copied: bool = True) -> dict[str, Any]:
         if asked != iteration:
             raise RuntimeError("the descent has moved on; call state() before asking for the next step")
-        return {
+        found = {
             "iteration": iteration,
             "evaluations": evaluations,
             "halvings": halvings,
             "totals": list(totals),
             "best": best,
-            "mean": None if mean is None else mean.clone(),
+            "mean": mean,
             "optimizer": optimizer.state(),
         }
+        return copy.deepcopy(found) if copied else found
 
     if state is None:
         yield here()

@@ -134,7 +134,7 @@ class Keeper:
             return
         said = {**self.about, "iteration": step.iteration, "total": step.losses.total}
         try:
-            checkpoint.save(self.folder, step.state(), said)
+            checkpoint.save(self.folder, step.state(copied=False), said)
             self.kept, self.failure = step.iteration, ""
         except OSError as error:
             self.failure = f"cannot keep the run's state in {self.folder}: {error.strerror}"

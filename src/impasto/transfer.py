@@ -224,10 +224,10 @@ def _numbered(
         del step
 
 
-def _state(now: list[Step], iteration: int, done: Done) -> dict[str, Any]:
+def _state(now: list[Step], iteration: int, done: Done, copied: bool = True) -> dict[str, Any]:
     if not now or now[0].iteration != iteration:
         raise RuntimeError("the run has moved on; call state() before asking for the next event")
-    return {**now[0].state(), "done": done._asdict()}
+    return {**now[0].state(copied=copied), "done": done._asdict()}
 
 
 def _notes(recipe: Recipe, pictures: Pictures, plan: Plan) -> list[str]:
