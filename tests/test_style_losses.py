@@ -108,6 +108,23 @@ def test_bf16_features_are_summed_in_float32(row: SummaryLoss) -> None:
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-2)
 
 
+@every_loss
+def test_a_summary_of_a_region_has_the_gradient_that_finite_differences_see(row: SummaryLoss) -> None:
+    at, region = features(9), features(10, SHAPE[1:]).round(decimals=1)
+    place = Place.whole(at)._replace(region=region, anchor=region)
+    assert torch.autograd.gradcheck(
+        lambda found: row.statistic.summarise(found, place), at.requires_grad_()
+    )
+
+
+def test_a_weighted_gram_matrix_equals_its_naive_loop() -> None:
+    at, weights = features(11), features(12, SHAPE[1:])
+    vectors, counts = at.flatten(1).T, weights.flatten()
+    expected = sum(count * torch.outer(one, one) for one, count in zip(vectors, counts, strict=True))
+    torch.testing.assert_close(gram(at, weights), expected)
+    assert torch.equal(gram(at, torch.ones(SHAPE[1:])), gram(at))
+
+
 # --- equal to naive loops -----------------------------------------------------------------------
 
 

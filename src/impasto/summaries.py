@@ -155,8 +155,7 @@ def gram(features: Tensor, weights: Tensor | None = None) -> Tensor:
         >>> gram(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist()
         [[5.0, 6.0], [6.0, 9.0]]
     """
-    root = None if weights is None else weights.sqrt()
-    return _Gram.apply(_weighted(features, root))  # type: ignore[no-any-return, no-untyped-call]
+    return _Gram.apply(features, weights)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def moments(features: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -285,20 +284,27 @@ def _waves(channels: int) -> int:
 
 
 class _Gram(torch.autograd.Function):
-    """Keeps the features as they lie, not the copy in float32 or in one piece that the product needs."""
+    """Keeps the features as they lie, not the copy in float32, in one piece or weighted for the product.
+
+    G = F diag(w) F^T has the gradient (g + g^T) F diag(w): every region of a layer keeps the same features.
+    """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(features)
+    def forward(ctx: Any, features: Tensor, weights: Tensor | None) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(features, weights)
         matrix = _wide_matrix(features)
+        if weights is not None:
+            matrix = matrix * weights.flatten().to(matrix).sqrt()
         return matrix @ matrix.T
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
-        (features,) = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        features, weights = ctx.saved_tensors
         pulled = (gradient + gradient.T) @ _wide_matrix(features)
-        return pulled.view(features.shape).to(features.dtype)
+        if weights is not None:
+            pulled *= weights.flatten().to(pulled)
+        return pulled.view(features.shape).to(features.dtype), None
 
 
 class _Waves(torch.autograd.Function):
