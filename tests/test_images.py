@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from impasto import images, schedule
+from impasto import images, masks, schedule
 from impasto.errors import InputError
 
 RED, SHADE = (200, 40, 90), 120
@@ -288,3 +288,51 @@ def test_a_mask_has_its_regions_in_the_palettes_order_else_from_dark_to_bright(t
         images.read_regions(structured_path)
     with pytest.raises(InputError, match="does not exist"):
         images.read_regions(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "L"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(33, 22), (20, 13), (90, 60), None])
+def test_a_mask_is_shrunk_on_the_way_and_upright(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    orientation: int,
+    size: tuple[int, int] | None,
+) -> None:
+    monkeypatch.setattr(images, "_STRIP", 200)
+    generator = numpy.random.default_rng(orientation)
+    which = generator.integers(4, size=(9, 6)).repeat(7, 0).repeat(7, 1).astype(numpy.uint8)
+    mask = Image.fromarray(60 * which)
+    if mode == "P":
+        mask = Image.fromarray(which, mode="P")
+        mask.putpalette([*range(0, 120, 10)])
+    mask = mask.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    mask.save(tmp_path / "m.png", exif=exif)
+    size = size and (size if orientation < 5 else size[::-1])
+    regions = images.read_regions(tmp_path / "m.png", size)
+    upright = images.read(tmp_path / "m.png").shape[1:] if mode != "P" else regions.shape[1:]
+    expected = torch.stack([torch.from_numpy(which == value).float() for value in range(4)])
+    if orientation > 1:
+        expected = images._TURNS[orientation](expected)
+    if size and size[0] < 63 and size[1] < 63:
+        expected, upright = masks.fit(expected, size, "the mask"), size
+    assert tuple(regions.shape) == (4, *upright)
+    torch.testing.assert_close(regions, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(regions.sum(0), torch.ones(tuple(upright)))
+    if mode == "L":
+        grey = images.read_grey(tmp_path / "m.png", size)
+        values = 60 / 255 * torch.arange(4)[:, None, None]
+        torch.testing.assert_close(grey, (values * expected).sum(0, keepdim=True), rtol=0, atol=1e-6)
+
+
+def test_a_mask_is_refused_like_a_picture(tmp_path: Path) -> None:
+    Image.new("L", (400, 300)).save(tmp_path / "m.png")
+    for read in (images.read_regions, images.read_grey):
+        read(tmp_path / "m.png", memory=1 << 20)
+        with pytest.raises(InputError, match="more than --memory"):
+            read(tmp_path / "m.png", memory=1 << 19)
+        with pytest.raises(InputError, match=r"m.png is 400x300 px, its picture 40x40 px"):
+            read(tmp_path / "m.png", (40, 40))

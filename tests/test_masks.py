@@ -97,10 +97,10 @@ def test_a_picture_of_more_than_16_colours_is_no_mask() -> None:
     with pytest.raises(InputError) as caught:
         masks.hard(greys, "sky.jpg")
     assert str(caught.value) == (
-        "sky.jpg has 17 colours: a mask of regions has at most 16 flat colours; was it saved as JPEG "
-        "or antialiased? use PNG, or several grey masks"
+        "sky.jpg has over 16 colours: a mask of regions has at most 16 flat colours; was it saved as "
+        "JPEG or antialiased? use PNG, or several grey masks"
     )
-    with pytest.raises(InputError, match="the mask has 17 colours"):
+    with pytest.raises(InputError, match="the mask has over 16 colours"):
         masks.from_indices(torch.arange(17)[None])
 
 
@@ -194,6 +194,27 @@ def test_a_mask_of_another_aspect_is_refused_with_both_sizes() -> None:
         "sky.png is 640x480 px, its picture 1024x1024 px: their aspects may differ by 2%; "
         "draw the mask over its own picture, or crop it like that"
     )
+
+
+@pytest.mark.parametrize("size", [(131, 97), (60, 45), (16, 12), (131, 20), (200, 33)])
+@pytest.mark.parametrize("rows", [1, 17, 131])
+def test_regions_that_come_in_strips_are_shrunk_as_in_one_piece(
+    size: tuple[int, int], rows: int
+) -> None:
+    regions = torch.cat([partition(131, 97), 0.3 * partition(131, 97, seed=1)])
+    found = masks.shrink(regions.split(rows, dim=1), 131, size)
+    torch.testing.assert_close(found, functional.adaptive_avg_pool2d(regions, size), rtol=0, atol=1e-6)
+    if size == (131, 97):
+        assert torch.equal(found, regions)
+
+
+def test_colours_are_told_apart_in_strips_as_in_one_piece() -> None:
+    colours = torch.rand(3, 5, generator=torch.Generator().manual_seed(1))
+    # The first strips lack colours of the last.
+    which = torch.arange(40)[:, None] // 8 + torch.zeros(1, 30, dtype=torch.long)
+    for picture, whole in ((colours[:, which], masks.hard), (which, masks.from_indices)):
+        strips = list(masks.in_strips(lambda x=picture: x.split(7, dim=-2)))  # type: ignore[misc]
+        assert torch.equal(torch.cat(strips, dim=1), whole(picture))
 
 
 # --- layers -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from impasto import cost, memory
 from impasto.events import Losses
@@ -100,11 +101,35 @@ def test_a_container_limits_what_is_free(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert memory.free(torch.device("cpu")) > 0
 
 
-def test_a_process_keeps_to_its_budget(picture_file: Callable[..., Path], tmp_path: Path) -> None:
+def mask_files(folder: Path, count: int, side: int = 3000) -> tuple[str, list[str]]:
+    """Write stripes as one mask of flat colours, and as grey masks; return their paths."""
+    flat, greys = Image.new("L", (side, side)), []
+    for index in range(count):
+        stripe = (0, side * index // count, side, side * (index + 1) // count)
+        flat.paste(255 * index // (count - 1), stripe)
+        grey = Image.new("L", (side, side))
+        grey.paste(255, stripe)
+        grey.save(folder / f"{index}.png")
+        greys.append(str(folder / f"{index}.png"))
+    flat.save(folder / "flat.png")
+    return str(folder / "flat.png"), greys
+
+
+@pytest.mark.parametrize("kind", ["plain", "flat", "grey"])
+def test_a_process_keeps_to_its_budget(
+    picture_file: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
     photo, painting = (picture_file(name, 64, 64) for name in ("photo.png", "painting.png"))
-    budget = cost.BASE + (290 << 20)
+    budget = cost.BASE + ((290 if kind == "plain" else 530) << 20)
     words = ["transfer", str(photo), str(painting), "-o", str(tmp_path / "out.png"), "--size", "256"]
     words += ["--levels", "1", "--iterations", "1", "--memory", f"{budget >> 10}K"]
+    if kind != "plain":
+        # At full size, as floats, the regions alone would take more than there is.
+        flat, greys = mask_files(tmp_path, 8)
+        regions = [flat] if kind == "flat" else greys
+        words += ["--content-mask", *regions, "--style-mask", *regions]
+    if kind == "grey":
+        words += ["--keep", greys[0], "--strength-map", greys[1], "--mask-spread", "inside"]
     program = (
         "import sys; from impasto.__main__ import main; code = main(sys.argv[1:]);"
         "from impasto import memory; print(memory.used()); sys.exit(code)"

@@ -1,16 +1,19 @@
 """A plan fits the memory it was given, prefers what is better, and says what would fit."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from impasto import plan, schedule
-from impasto.cost import Costs
+from impasto.cost import NO_MASKS, Costs, Masks
 from impasto.errors import InputError
+from impasto.losses import STYLE_LOSSES
 from impasto.objective import looks
 from impasto.optimize import OPTIMIZERS
-from impasto.plan import Plan
+from impasto.plan import Level, Plan
 from impasto.recipe import Recipe
+from impasto.tiles import WHOLE, Cut
 
 GIB = 1 << 30
 
@@ -169,3 +172,72 @@ def test_the_forecast_counts_every_level() -> None:
     found = plan.forecast(recipe, made, (96, 128), (100, 100))
     assert 300 << 20 < found.memory < GIB
     assert found.seconds > 0
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+
+def masks_of(regions: int, side: int) -> Masks:
+    return Masks((regions, side, side), (regions, side, side), (1, side, side), (1, side, side))
+
+
+def needed(recipe: Recipe, made: Plan, masks: Masks, cut: Cut = WHOLE) -> int:
+    """Return the bytes of the last level of a square picture and style, cut like this."""
+    level = made.levels[-1]
+    wanted = looks(recipe, content=True, style=True)
+    costs = Costs(recipe, made.precision, made.by_winograd, wanted, masks.regions)
+    return costs.memory(
+        level.size, level.held, cut, [level.size] * 2, [level.size], last=True, masks=masks
+    )
+
+
+@pytest.mark.parametrize("memory", ["2GiB", "4GiB"])
+def test_regions_are_in_the_plan(memory: str) -> None:
+    recipe = Recipe(size=1024, memory=memory, precision="float32", device="cpu", levels=(1,))
+    size, found = (1024, 1024), []
+    for masks in (NO_MASKS, masks_of(1, 1024), masks_of(8, 1024), masks_of(16, 1024)):
+        made = plan.make(recipe, size, size, masks=masks)
+        assert needed(recipe, made, masks, made.levels[0].cut) <= made.budget
+        found.append(
+            needed(recipe, dataclasses.replace(made, levels=(Level(size, 1, "adam", 1),)), masks)
+        )
+    assert found == sorted(found)
+    # On the finest layer's grid, and on all of them 1.33 times that, each region is a float a pixel.
+    assert found[3] - found[2] > 8 * 1.33 * 4 * 1024**2
+
+
+def test_masks_are_in_the_way_of_what_would_fit() -> None:
+    recipe = Recipe(size=4096, memory="1200MiB", precision="float32", device="cpu", levels=(1,))
+    masks = masks_of(16, 4096)
+    with pytest.raises(InputError, match=r"too little for 4096x4096 px; --size \d+ would fit") as told:
+        plan.make(recipe, (4096, 4096), (4096, 4096), masks=masks)
+    side = int(str(told.value).split("--size ")[1].split()[0])
+    fits = dataclasses.replace(recipe, size=side)
+    plan.make(fits, (side, side), (side, side), masks=masks_of(16, side))
+
+
+@pytest.mark.parametrize("names", [("gram",), tuple(STYLE_LOSSES)])
+@pytest.mark.parametrize("regions", [0, 1, 16])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_where_nothing_is_counted_counting_would_agree(
+    names: tuple[str, ...], regions: int, precision: str
+) -> None:
+    fields: dict[str, Any] = {"style_loss": names, "precision": precision, "mask_spread": "all"}
+    recipe = Recipe(device="cpu", memory="999GiB", levels=(1,), **fields)
+    made = plan.make(recipe, (512, 512), (512, 512))
+    assert made.ample
+    costs = Costs(recipe, made.precision, made.by_winograd, looks(recipe, True, True), regions)
+    for side in (64, 512, 3000):
+        size, masks = (side, side), masks_of(regions, side) if regions else NO_MASKS
+        level = dataclasses.replace(made.levels[0], size=size)
+        room = plan._Room(0, costs, [size] * 2, [size], masks, last=True, ranks=1)
+        assert not room._replace(budget=room.needed(level, WHOLE)).is_ample(level)
+
+
+def test_the_forecast_counts_regions() -> None:
+    recipe = Recipe(size=128, iterations=4, precision="float32", device="cpu")
+    size, found = (128, 128), []
+    for masks in (NO_MASKS, masks_of(8, 128)):
+        made = plan.make(recipe, size, size, masks=masks)
+        found.append(plan.forecast(recipe, made, size, size, masks=masks).memory)
+    assert found[1] > found[0] + (100 << 20), "eight regions have eight Gram matrices of every layer"

@@ -1,7 +1,7 @@
 """Pictures on disk and in memory.
 
-In memory a picture is ``[3, H, W]``, float32, sRGB in 0..1, everywhere in this project. The two
-functions here are the only ones that read a user's picture or write one.
+In memory a picture is ``[3, H, W]``, float32, sRGB in 0..1, everywhere in this project. The functions
+here are the only ones that read a user's picture or mask, or write one.
 """
 
 import warnings
@@ -28,6 +28,7 @@ __all__ = [
     "check_size",
     "check_suffix",
     "read",
+    "read_grey",
     "read_regions",
     "to_8_bit",
     "write",
@@ -89,21 +90,54 @@ def read(
     with _opened(path, smallest, memory) as image:
         image.load()
         picture = _tensor(image, longest)
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = _turn(image)
     return turn(picture).contiguous() if turn else picture
 
 
-def read_regions(path: Path | str) -> Tensor:
+def read_regions(
+    path: Path | str, size: tuple[int, int] | None = None, memory: int | None = None
+) -> Tensor:
     """Return the regions ``[R, H, W]`` of a mask file: by palette index, else by colour (`masks.hard`).
 
+    ``size`` is that of the mask's picture, as large as there is use for. A larger mask is shrunk to it
+    on the way (`masks.fit`): a weight is then the share of the pixels that belong to the region.
+
     Raises:
-        InputError: as `read`, or it has too many colours for a picture of regions.
+        InputError: as `read`, it has too many colours, or another aspect than ``size``.
     """
     path = Path(path)
-    with _opened(path) as image:
-        if image.mode == "P":
-            return masks.from_indices(torch.from_numpy(numpy.array(image)), str(path))
-    return masks.hard(read(path), str(path))
+    with _opened(path, memory=memory) as image:
+        strips = _indices if image.mode == "P" else _strips
+        return _fitted(masks.in_strips(lambda: strips(image), str(path)), image, size, path)
+
+
+def read_grey(
+    path: Path | str, size: tuple[int, int] | None = None, memory: int | None = None
+) -> Tensor:
+    """Return the weights ``[1, H, W]`` of a grey mask file (`masks.soft`); else as `read_regions`.
+
+    Raises:
+        InputError: as `read`, or it has another aspect than ``size``.
+    """
+    path = Path(path)
+    with _opened(path, memory=memory) as image:
+        return _fitted((masks.soft([strip]) for strip in _strips(image)), image, size, path)
+
+
+def _fitted(
+    strips: Iterator[Tensor], image: Image.Image, size: tuple[int, int] | None, path: Path
+) -> Tensor:
+    """Return the regions of a mask that comes in strips, upright and no larger than ``size``."""
+    width, height = image.size
+    turn = _turn(image)
+    lies = turn is not None and tuple(turn(torch.empty(1, 1, 2)).shape) == (1, 2, 1)
+    if size:
+        size = size[::-1] if lies else size
+        masks.check_aspect((height, width), size, str(path))
+    if size is None or height * width < size[0] * size[1]:
+        size = height, width
+    regions = masks.shrink(strips, height, size)
+    return turn(regions).contiguous() if turn else regions
 
 
 @contextmanager
@@ -164,14 +198,28 @@ def _tensor(image: Image.Image, longest: int | None) -> Tensor:
     return picture
 
 
+def _turn(image: Image.Image) -> Callable[[Tensor], Tensor] | None:
+    return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
 def _strips(image: Image.Image) -> Iterator[Tensor]:
     """Yield the pixels from top to bottom, some rows at a time, as ``[3, rows, W]`` in 0..1."""
+    for part in _parts(image):
+        strip = torch.from_numpy(_to_rgb(part)).permute(2, 0, 1)
+        yield strip.float().div_(255) if strip.dtype == torch.uint8 else strip
+
+
+def _indices(image: Image.Image) -> Iterator[Tensor]:
+    """Yield the palette indices from top to bottom, some rows at a time, as ``[rows, W]``."""
+    for part in _parts(image):
+        yield torch.from_numpy(numpy.array(part))
+
+
+def _parts(image: Image.Image) -> Iterator[Image.Image]:
     width, height = image.size
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
-        array = _to_rgb(image.crop((0, top, width, min(height, top + rows))))
-        strip = torch.from_numpy(array).permute(2, 0, 1)
-        yield strip.float().div_(255) if strip.dtype == torch.uint8 else strip
+        yield image.crop((0, top, width, min(height, top + rows)))
 
 
 def _to_rgb(image: Image.Image) -> "npt.NDArray[numpy.float32 | numpy.uint8]":

@@ -9,7 +9,7 @@ Reference: Gatys et al., "Controlling Perceptual Factors in Neural Style Transfe
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,11 +23,15 @@ __all__ = [
     "SPREADS",
     "at_layer",
     "check",
+    "check_aspect",
     "fit",
     "from_indices",
     "hard",
+    "in_strips",
     "reach",
+    "shrink",
     "soft",
+    "together",
 ]
 
 MOST_REGIONS = 16
@@ -52,9 +56,8 @@ def hard(picture: Tensor, what: str = "the mask") -> Tensor:
         >>> hard(white_black).tolist()
         [[[0.0, 1.0]], [[1.0, 0.0]]]
     """
-    red, green, blue = (picture * 255).round().to(torch.int32)
-    codes = (red << 16) | (green << 8) | blue
-    return _one_hot(codes, sorted(_values(codes, what), key=_rank))
+    (regions,) = in_strips(lambda: [picture], what)
+    return regions
 
 
 def from_indices(indices: Tensor, what: str = "the mask") -> Tensor:
@@ -69,28 +72,46 @@ def from_indices(indices: Tensor, what: str = "the mask") -> Tensor:
         >>> from_indices(torch.tensor([[7, 7, 2]])).tolist()
         [[[0.0, 0.0, 1.0]], [[1.0, 1.0, 0.0]]]
     """
-    return _one_hot(indices, _values(indices, what))
+    (regions,) = in_strips(lambda: [indices], what)
+    return regions
 
 
-def _values(codes: Tensor, what: str) -> list[int]:
-    """Return the values that occur, from the smallest."""
-    values = torch.unique(codes)
-    if len(values) > MOST_REGIONS:
-        raise InputError(
-            f"{what} has {len(values)} colours: a mask of regions has at most {MOST_REGIONS} flat "
-            "colours; was it saved as JPEG or antialiased? use PNG, or several grey masks"
-        )
-    return [int(value) for value in values]
+def in_strips(strips: Callable[[], Iterable[Tensor]], what: str = "the mask") -> Iterator[Tensor]:
+    """Yield strips of the regions ``[R, rows, W]`` of a mask that comes in strips, top to bottom.
+
+    They come twice, to see which values there are, and which is where: ``[3, rows, W]`` as for `hard`,
+    or ``[rows, W]`` as for `from_indices`.
+
+    Raises:
+        InputError: there are over 16 values.
+    """
+    values: set[int] = set()
+    for strip in strips():
+        values.update(torch.unique(_codes(strip)).tolist())
+        if len(values) > MOST_REGIONS:
+            raise InputError(
+                f"{what} has over {MOST_REGIONS} colours: a mask of regions has at most {MOST_REGIONS} "
+                "flat colours; was it saved as JPEG or antialiased? use PNG, or several grey masks"
+            )
+    for strip in strips():
+        ordered = sorted(values, key=_rank if strip.ndim == 3 else None)
+        codes = _codes(strip)
+        yield torch.stack([(codes == value).float() for value in ordered])
+
+
+def _codes(strip: Tensor) -> Tensor:
+    """Return an integer for each pixel, ``[rows, W]``: its index, or red, green and blue as bytes."""
+    if strip.ndim == 2:
+        return strip
+    red, green, blue = (strip * 255).round().to(torch.int32)
+    codes: Tensor = (red << 16) | (green << 8) | blue
+    return codes
 
 
 def _rank(code: int) -> tuple[int, int]:
     """Return what a colour is sorted by; its code is already in the order red, green, blue."""
     red, green, blue = code >> 16, code >> 8 & 255, code & 255
     return 2126 * red + 7152 * green + 722 * blue, code
-
-
-def _one_hot(codes: Tensor, values: Sequence[int]) -> Tensor:
-    return torch.stack([(codes == value).float() for value in values])
 
 
 def soft(greys: Sequence[Tensor]) -> Tensor:
@@ -106,6 +127,21 @@ def soft(greys: Sequence[Tensor]) -> Tensor:
         >>> soft([torch.full((3, 1, 2), 0.25), torch.full((3, 1, 2), 1.0)]).tolist()
         [[[0.25, 0.25]], [[1.0, 1.0]]]
     """
+    # In this form the luminance of a grey is that grey, to the last bit.
+    return together(
+        [
+            (red + 0.7152 * (green - red) + 0.0722 * (blue - red))[None].clamp_(0, 1)
+            for red, green, blue in greys
+        ]
+    )
+
+
+def together(greys: Sequence[Tensor]) -> Tensor:
+    """Return the regions ``[R, H, W]`` of R grey masks ``[1, H, W]``.
+
+    Raises:
+        InputError: the masks are not of one size.
+    """
     first = greys[0]
     for number, grey in enumerate(greys, start=1):
         if grey.shape != first.shape:
@@ -113,10 +149,7 @@ def soft(greys: Sequence[Tensor]) -> Tensor:
                 f"grey mask {number} is {_spoken(grey)} px, the first is {_spoken(first)} px: "
                 "all masks of a picture must have one size"
             )
-    # In this form the luminance of a grey is that grey, to the last bit.
-    return torch.stack(
-        [red + 0.7152 * (green - red) + 0.0722 * (blue - red) for red, green, blue in greys]
-    ).clamp_(0, 1)
+    return torch.cat(list(greys)) if len(greys) > 1 else first
 
 
 def fit(
@@ -135,19 +168,51 @@ def fit(
         >>> fit(torch.tensor([[[1.0, 0.0, 1.0, 1.0]] * 2]), (1, 2), "the mask").tolist()
         [[[0.5, 1.0]]]
     """
-    height, width = regions.shape[1:]
-    if (height, width) == size:
+    if tuple(regions.shape[1:]) == size:
         return regions
-    like = like or size
-    ours, theirs = width * like[0], height * like[1]
+    check_aspect((regions.shape[1], regions.shape[2]), like or size, what)
+    return functional.adaptive_avg_pool2d(regions, size)
+
+
+def check_aspect(size: tuple[int, int], like: tuple[int, int], what: str) -> None:
+    """Refuse a mask of a ``size`` (height, width) of another aspect than that of its picture, ``like``.
+
+    Raises:
+        InputError: the aspects differ by over 2 %, and by more than rounding sides to a pixel explains.
+    """
+    ours, theirs = size[1] * like[0], size[0] * like[1]
     # Sides rounded from a s and b s, each by up to 1/2, leave |a' b - b' a| <= (a + b) / 2.
-    rounding = max(height + width, sum(like)) / 2
+    rounding = max(sum(size), sum(like)) / 2
     if abs(ours - theirs) > max(rounding, _ASPECT * max(ours, theirs)):
         raise InputError(
-            f"{what} is {_spoken(regions)} px, its picture {like[1]}x{like[0]} px: their aspects may "
+            f"{what} is {size[1]}x{size[0]} px, its picture {like[1]}x{like[0]} px: their aspects may "
             f"differ by {_ASPECT:.0%}; draw the mask over its own picture, or crop it like that"
         )
-    return functional.adaptive_avg_pool2d(regions, size)
+
+
+def shrink(strips: Iterable[Tensor], height: int, size: tuple[int, int]) -> Tensor:
+    """Return what `fit` makes of regions that come in strips ``[R, rows, W]``, top to bottom.
+
+    ``height`` is that of all strips together; they are never held together.
+
+    Example:
+        >>> regions = torch.rand(2, 100, 80)
+        >>> found = shrink(regions.split(32, dim=1), 100, (43, 40))
+        >>> torch.allclose(found, fit(regions, (43, 40), "the mask", like=(100, 80)))
+        True
+    """
+    found, top = torch.zeros(0), 0
+    for strip in strips:
+        if top == 0:
+            found = strip.new_zeros(len(strip), *size)
+        bottom = top + strip.shape[1]
+        narrow = functional.adaptive_avg_pool2d(strip, (strip.shape[1], size[1]))
+        for row in range(top * size[0] // height, -(-bottom * size[0] // height)):
+            start, stop = row * height // size[0], -(-(row + 1) * height // size[0])
+            part = narrow[:, max(0, start - top) : stop - top]
+            found[:, row] += part.sum(1) / (stop - start)
+        top = bottom
+    return found
 
 
 def reach(layer: str) -> int:
@@ -192,7 +257,11 @@ def at_layer(regions: Tensor, layer: str, spread: str = "area") -> Tensor:
         inside [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
         all [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
     """
-    return SPREADS[spread](regions, layer)
+    find, step = SPREADS[spread], stride(layer)
+    found = regions.new_empty(len(regions), regions.shape[1] // step, regions.shape[2] // step)
+    for region, into in zip(regions[:, None], found, strict=True):  # maxima need room: one by one
+        into.copy_(find(region, layer)[0])
+    return found
 
 
 def _area(regions: Tensor, layer: str) -> Tensor:

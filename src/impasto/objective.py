@@ -612,11 +612,15 @@ def _sums(
 
 
 class Needs(NamedTuple):
-    """Bytes of a tile: at most while it is seen, kept for its gradient, at most with the way back."""
+    """Bytes of a tile: at most while it is seen, kept for its gradient, at most with the way back.
+
+    ``sums`` are those of its summaries in float64.
+    """
 
     look: int
     kept: int
     pull: int
+    sums: int
 
 
 def needs(network: VGG19, tile: Tile, wanted: Looks) -> Needs:
@@ -632,7 +636,8 @@ def needs(network: VGG19, tile: Tile, wanted: Looks) -> Needs:
             terms = [losses.content_loss(found, found.detach()) for found in view.features.values()]
             local = sum(map(losses.exact, terms), losses.exact(picture.new_zeros(())))
         pull(view, view.parts, local)
-    return Needs(look, kept, count.peak)
+    sums = sum(losses.exact(part).nbytes for part in view.parts.values())
+    return Needs(look, kept, count.peak, sums)
 
 
 class _Summed(NamedTuple):

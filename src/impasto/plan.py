@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from impasto import devices, memory, schedule, winograd
-from impasto.cost import Costs
+from impasto.cost import NO_MASKS, Costs, Masks
 from impasto.errors import InputError
 from impasto.memory import spoken
 from impasto.objective import looks
@@ -36,7 +36,10 @@ _STARTUP = 4.0
 """Seconds to load torch and the weights."""
 
 _PLENTY = 5000
-"""Bytes per pixel that no uncut picture needs, but for the optimiser's."""
+"""Bytes per pixel that no uncut picture needs, but for the optimiser's and the masks'."""
+
+_PLENTY_FOR_REGION = 64 << 20, 64
+"""Bytes, and bytes per pixel, that no region needs."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,17 @@ class Plan:
         return str(self.precision).removeprefix("torch.") + " by Winograd" * self.by_winograd
 
 
-def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int = 1) -> Plan:
+def make(
+    recipe: Recipe,
+    content: Size | None,
+    *styles: Size | None,
+    ranks: int = 1,
+    masks: Masks = NO_MASKS,
+) -> Plan:
     """Return the plan for pictures of these sizes (height, width), in ``ranks`` processes.
 
-    The picture has the content's aspect, without a content the first style's.
+    The picture has the content's aspect, without a content the first style's. ``masks`` are those of the
+    run, as large as they were read.
 
     Raises:
         InputError: the network cannot take that size, the machine has no such device, or the memory
@@ -124,11 +134,13 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
     by_winograd = fast and winograd.available()
     auto = recipe.memory == "auto"
     budget = memory.free(device) if auto else memory_bytes(recipe.memory)
-    costs = Costs(recipe, precision, by_winograd, looks(recipe, content is not None, bool(found)))
+    wanted = looks(recipe, content is not None, bool(found))
+    costs = Costs(recipe, precision, by_winograd, wanted, masks.regions)
     inputs = _inputs(recipe, size, content, found)
     smallest = schedule.smallest_side(recipe)
     levels: list[Level] = []
-    ample, extra = True, 2 * bool(recipe.average) + (recipe.color == "content")
+    remembered = recipe.color == "content" or masks.remembered > 0
+    ample, extra = True, 2 * bool(recipe.average) + remembered
     stages = schedule.levels(recipe, *size, found)
     for stage, iterations in reversed(stages):
         schedule.check_sides(*stage, "the picture", smallest)
@@ -137,7 +149,7 @@ def make(recipe: Recipe, content: Size | None, *styles: Size | None, ranks: int 
         # What a search found is refined: another would leave it.
         refine = OPTIMIZERS[recipe.optimizer].refine if stage != stages[0][0] else ""
         level = Level(stage, iterations, refine or recipe.optimizer, recipe.history, extra=extra)
-        room = _Room(budget, costs, inputs, found, last=not levels, ranks=ranks)
+        room = _Room(budget, costs, inputs, found, masks, last=not levels, ranks=ranks)
         ample = ample and room.is_ample(level)
         levels.append(_within(room, level))
     return Plan(tuple(reversed(levels)), device, precision, by_winograd, budget, ample)
@@ -159,7 +171,12 @@ class Forecast(NamedTuple):
 
 
 def forecast(
-    recipe: Recipe, plan: Plan, content: Size | None, *styles: Size | None, ranks: int = 1
+    recipe: Recipe,
+    plan: Plan,
+    content: Size | None,
+    *styles: Size | None,
+    ranks: int = 1,
+    masks: Masks = NO_MASKS,
 ) -> Forecast:
     """Return what a plan will take: bytes as counted, seconds from a measurement of some seconds.
 
@@ -167,12 +184,12 @@ def forecast(
     """
     found = [size for size in styles if size]
     wanted = looks(recipe, content is not None, bool(found))
-    costs = Costs(recipe, plan.precision, plan.by_winograd, wanted)
+    costs = Costs(recipe, plan.precision, plan.by_winograd, wanted, masks.regions)
     inputs = _inputs(recipe, plan.size, content, found)
     last = plan.levels[-1]
     most, seconds = 0, _STARTUP
     for level in plan.levels:
-        room = _Room(plan.budget, costs, inputs, found, level is last, ranks)
+        room = _Room(plan.budget, costs, inputs, found, masks, level is last, ranks)
         most = max(most, room.needed(level, level.cut))
         windows = costs.windows(level.size, level.cut)
         pace = costs.pace(windows.largest, plan.device)
@@ -200,19 +217,23 @@ def _size(recipe: Recipe, content: Size | None, style: Size | None) -> Size:
 
 
 class _Room(NamedTuple):
-    """The memory for a level, and what else is in it: pictures as read, and styles of any size."""
+    """The memory for a level, and what else is in it: pictures and masks as read, styles of any size."""
 
     budget: int
     costs: Costs
     inputs: list[Size]
     styles: list[Size]
+    masks: Masks
     last: bool
     ranks: int
 
     def needed(self, level: Level, cut: Cut) -> int:
         """Return the most bytes that the level takes, cut like this."""
         styles = schedule.styles_at(self.costs.recipe, level.size, self.styles)
-        return self.costs.memory(level.size, level.held, cut, self.inputs, styles, self.last, self.ranks)
+        held, last = level.held, self.last
+        return self.costs.memory(
+            level.size, held, cut, self.inputs, styles, last, self.ranks, self.masks
+        )
 
     def is_ample(self, level: Level) -> bool:
         """Say whether there is so much that nothing has to be counted."""
@@ -222,7 +243,9 @@ class _Room(NamedTuple):
             *schedule.styles_at(self.costs.recipe, level.size, self.styles),
         ]
         area = max(height * width for height, width in sizes)
-        return self.ranks == 1 and self.budget > (1 << 30) + area * (_PLENTY + 24 * level.held)
+        fixed, each = (self.masks.regions * plenty for plenty in _PLENTY_FOR_REGION)
+        plenty = (1 << 30) + fixed + area * (_PLENTY + each + 24 * level.held)
+        return self.ranks == 1 and self.budget > plenty
 
 
 def _within(room: _Room, level: Level) -> Level:
@@ -285,8 +308,9 @@ def _too_small(room: _Room, level: Level) -> str:
     while (side := int(0.95 * side)) >= schedule.smallest_side(room.costs.recipe):
         size = schedule.fitted(height, width, side)
         shrunk = [schedule.fitted(*one, side) for one in room.inputs]
+        masks = Masks(*(one and (one[0], *schedule.fitted(*one[1:], side)) for one in room.masks))
         *_, small = _choices(replace(level, size=size))
-        smaller = room._replace(inputs=shrunk, last=True)
+        smaller = room._replace(inputs=shrunk, masks=masks, last=True)
         if min(size) >= schedule.SMALLEST_SIDE and any(_cuts(smaller, small)):
             return f"{asked}; --size {side} would fit"
     return f"{asked}, and for any other size; give more"

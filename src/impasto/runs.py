@@ -219,7 +219,8 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
     plan = transfer.plan_for(recipe, pictures, team)
     memory.keep(plan.ample)
     images.check_size(files.out, *plan.size)
-    return plan, planning.forecast(recipe, plan, *transfer.sizes(pictures), ranks=team.size)
+    sizes, shapes = transfer.sizes(pictures), transfer.shapes(pictures)
+    return plan, planning.forecast(recipe, plan, *sizes, ranks=team.size, masks=shapes)
 
 
 def learn(recipe: Recipe, painting: Path, out: Path, no_clobber: bool = False) -> Style:
@@ -234,58 +235,81 @@ def learn(recipe: Recipe, painting: Path, out: Path, no_clobber: bool = False) -
     if no_clobber and out.exists():
         raise InputError(f"{out} exists and --no-clobber forbids replacing it")
     (scale,) = recipe.scale_of_styles(1)
-    picture = _reader(recipe)(painting, scale)
+    picture = _Reader(recipe).picture(painting, scale)
     style = learning.learn(recipe, picture, out.name)
     styles.save(style, out)
     return style
 
 
 def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
-    """Return the pictures of a run, none larger than the run has use for."""
+    """Return the pictures and masks of a run, none larger than the run has use for."""
     recipe.weight_of_styles(len(files.styles))
-    read = _reader(recipe)
-
-    def read_style(path: Path, scale: float) -> Tensor | Style:
-        return styles.load(path) if path.suffix == styles.SUFFIX else read(path, scale)
-
+    scales = recipe.scale_of_styles(len(files.styles))
+    if files.style_mask and not files.content_mask:
+        raise InputError("--style-mask needs --content-mask: which part is painted by which")
+    reader = _Reader(recipe)
+    content = reader.picture(files.content) if files.content else None
+    read = tuple(map(reader.style, files.styles, scales))
+    painting = next((style for style in read if not isinstance(style, Style)), None)
+    parts = reader.regions(files.content_mask, content)
+    of_style = reader.regions(files.style_mask, painting, *scales[:1])
     return Pictures(
-        content=read(files.content) if files.content else None,
-        styles=tuple(map(read_style, files.styles, recipe.scale_of_styles(len(files.styles)))),
-        start=read(start) if start else None,
-        regions=_regions(files),
-        keep=_grey(files.keep),
-        strength=_grey(files.strength_map),
+        content=content,
+        styles=read,
+        start=reader.picture(start) if start else None,
+        regions=None if parts is None else Regions(parts, of_style),
+        keep=reader.greys((files.keep,) if files.keep else (), content),
+        strength=reader.greys((files.strength_map,) if files.strength_map else (), content),
     )
 
 
-def _reader(recipe: Recipe) -> Callable[..., Tensor]:
-    """Return what reads a picture, no larger than ``scale`` times a recipe's has use for."""
-    allowed = None if recipe.memory == "auto" else memory_bytes(recipe.memory) - cost.BASE
+class _Reader:
+    """Reads a run's files, no larger than there is use for, each in the memory that the others leave."""
 
-    def read(path: Path, scale: float = 1.0) -> Tensor:
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.taken = 0
+
+    def picture(self, path: Path, scale: float = 1.0) -> Tensor:
+        """Return a picture, or a style that is used at a ``scale`` of the finished picture's size."""
+        smallest = schedule.SMALLEST_SIDE
+        return self._counted(images.read(path, self._longest(scale), smallest, self._left))
+
+    def style(self, path: Path, scale: float) -> Tensor | Style:
+        """Return a painting, or what was learned of one."""
+        return styles.load(path) if path.suffix == styles.SUFFIX else self.picture(path, scale)
+
+    def regions(self, paths: Sequence[Path], over: Tensor | None, scale: float = 1.0) -> Tensor | None:
+        """Return regions ``over`` a picture: one file has flat colours, of several each is a weight."""
+        if len(paths) != 1:
+            return self.greys(paths, over, scale)
+        return self._counted(images.read_regions(paths[0], self._size(over, scale), self._left))
+
+    def greys(self, paths: Sequence[Path], over: Tensor | None, scale: float = 1.0) -> Tensor | None:
+        """Return the weights of grey masks ``over`` a picture, ``[R, H, W]``."""
+        size = self._size(over, scale)
+        several = [self._counted(images.read_grey(path, size, self._left)) for path in paths]
+        return masks.together(several) if several else None
+
+    @property
+    def _left(self) -> int | None:
+        if self.recipe.memory == "auto":
+            return None
+        return memory_bytes(self.recipe.memory) - cost.BASE - self.taken
+
+    def _longest(self, scale: float) -> int:
         # Sides may be rounded up to the next multiple of 16.
-        longest = math.ceil(scale * max(recipe.sides)) + 16 * recipe.tileable
-        return images.read(path, longest, schedule.SMALLEST_SIDE, allowed)
+        return math.ceil(scale * max(self.recipe.sides)) + 16 * self.recipe.tileable
 
-    return read
+    def _size(self, over: Tensor | None, scale: float) -> tuple[int, int] | None:
+        if over is None:
+            return None
+        _, height, width = over.shape
+        return schedule.fitted(height, width, self._longest(scale))
 
-
-def _regions(files: Files) -> Regions | None:
-    """Return the regions of a run: one file has flat colours, of several each is a grey weight."""
-
-    def read(paths: tuple[Path, ...]) -> Tensor | None:
-        if len(paths) < 2:
-            return images.read_regions(paths[0]) if paths else None
-        return masks.soft([images.read(path) for path in paths])
-
-    content, style = read(files.content_mask), read(files.style_mask)
-    if content is None and style is not None:
-        raise InputError("--style-mask needs --content-mask: which part is painted by which")
-    return None if content is None else Regions(content, style)
-
-
-def _grey(path: Path | None) -> Tensor | None:
-    return None if path is None else masks.soft([images.read(path)])
+    def _counted(self, read: Tensor) -> Tensor:
+        self.taken += read.nbytes
+        return read
 
 
 def _show(event: Event, watchers: Sequence[Watcher], failures: list[str]) -> list[Watcher]:

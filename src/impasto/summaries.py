@@ -286,7 +286,7 @@ def _waves(channels: int) -> int:
 class _Gram(torch.autograd.Function):
     """Keeps the features as they lie, not the copy in float32, in one piece or weighted for the product.
 
-    G = F diag(w) F^T has the gradient (g + g^T) F diag(w): every region of a layer keeps the same features.
+    G = F diag(w) F^T has the gradient (g + g^T) F diag(w): a layer's regions all keep its features.
     """
 
     @staticmethod

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from impasto import color, masks, schedule, weights
 from impasto import plan as planning
+from impasto.cost import Masks
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
 from impasto.objective import Evaluation, Objective, Regions
@@ -25,7 +26,7 @@ from impasto.styles import Learned, Style
 from impasto.vgg import VGG19
 from impasto.weights import Weights
 
-__all__ = ["Done", "Pictures", "follow", "picture", "plan_for", "run", "sizes"]
+__all__ = ["Done", "Pictures", "follow", "picture", "plan_for", "run", "shapes", "sizes"]
 
 
 class Pictures(NamedTuple):
@@ -103,14 +104,14 @@ def run(
         start = _place(picture, plan, level.size)
         if keep is not None and content is not None:
             start = torch.where(keep.to(start.device), content, start)
-        del content, styles, picture
+        del content, styles, picture, regions
         descent = descend(level.recipe(recipe), start, _holding(objective, keep), state)
         del start  # it is the descent's now, which frees it
         outcome = yield from _numbered(descent, done, skip_start=bool(done.levels))
         done, picture, state = done.after(outcome), outcome.best, None
         if level is not plan.levels[-1]:
             team.tell("next level")
-            del objective, descent, regions  # before the next level makes its own
+            del objective, descent  # before the next level makes its own
     yield Finished(
         reason=outcome.reason,
         iterations=done.iterations,
@@ -159,7 +160,7 @@ def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE) -> Plan:
     """
     for style in pictures.learned:
         style.check(recipe)
-    made = planning.make(recipe, *sizes(pictures), ranks=team.size)
+    made = planning.make(recipe, *sizes(pictures), ranks=team.size, masks=shapes(pictures))
     _remembered(recipe, pictures)
     if pictures.strength is not None:
         masks.fit(pictures.strength, made.size, "--strength-map", sizes(pictures)[0])
@@ -179,6 +180,12 @@ def sizes(pictures: Pictures) -> list[tuple[int, int] | None]:
             for one in pictures.styles
         ),
     ]
+
+
+def shapes(pictures: Pictures) -> Masks:
+    """Return the shapes of the masks."""
+    given = (*(pictures.regions or (None, None)), pictures.keep, pictures.strength)
+    return Masks(*(None if one is None else (len(one), one.shape[1], one.shape[2]) for one in given))
 
 
 class Done(NamedTuple):
