@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.color import rgb2lab
+from skimage.exposure import match_histograms
 from torch import Tensor
 from torch.nn import functional
 
@@ -132,6 +133,27 @@ def test_the_histogram_becomes_the_contents() -> None:
     torch.testing.assert_close(*ranks, rtol=0, atol=1e-6)
     orders = [of.flatten(1).argsort(dim=1) for of in (found, style)]
     assert torch.equal(*orders)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_8_bit_values_the_histogram_is_matched_exactly(seed: int) -> None:
+    own, content = (picture(of, 40, 50, high=0.9).mul(255).round() / 255 for of in (seed, seed + 50))
+    own[:, :20] = own[:, 20:].square().mul(255).round() / 255
+    expected = match_histograms(own.numpy(), content.numpy(), channel_axis=0)
+    torch.testing.assert_close(
+        color.match(own, content, "histogram"), torch.from_numpy(expected), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("strip", [31, 100])
+def test_strips_change_no_bit_of_a_histogram_or_of_luminance(
+    monkeypatch: pytest.MonkeyPatch, strip: int
+) -> None:
+    own, content = torch.rand(2, 3, 17, 13, generator=torch.Generator().manual_seed(5))
+    whole = color.match(own, content, "histogram"), color.luminance(own)
+    monkeypatch.setattr(color, "_STRIP", strip)
+    assert torch.equal(color.match(own, content, "histogram"), whole[0])
+    assert torch.equal(color.luminance(own), whole[1])
 
 
 def assert_blends(
@@ -321,15 +343,29 @@ def test_denoising_finds_the_picture_below_the_noise_and_its_edges() -> None:
 def test_denoising_a_tileable_picture_does_not_see_where_it_begins(
     size: tuple[int, int], weight: float
 ) -> None:
-    # Over six pictures of each size the worst was 3e-5, at weight 0.3; without wrapping, 0.06 at least.
     own = smooth(2, size)
     found, plain = color.denoise(own, weight, wrap=True), color.denoise(own, weight)
     for offset in ((1, 0), (0, 3), (5, 7), (size[0] // 2, size[1] // 2)):
         rolled, back = own.roll(offset, (1, 2)), (-offset[0], -offset[1])
-        again = color.denoise(rolled, weight, wrap=True).roll(back, (1, 2))
-        torch.testing.assert_close(again, found, rtol=0, atol=1e-4)
+        assert torch.equal(color.denoise(rolled, weight, wrap=True).roll(back, (1, 2)), found)
         unwrapped = color.denoise(rolled, weight).roll(back, (1, 2))
         assert (unwrapped - plain).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("size", [(150, 130), (33, 260)])
+@pytest.mark.parametrize("side", [32, 77])
+def test_denoising_in_parts_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], side: int, wrap: bool
+) -> None:
+    own = smooth(3, size)
+    whole = color.denoise(own, 0.2, wrap)
+    monkeypatch.setattr(color, "_SIDE", side)
+    assert torch.equal(color.denoise(own, 0.2, wrap), whole)
+    monkeypatch.setattr(color, "_STEPS", 80)  # more steps see further, and are given more
+    further = color.denoise(own, 0.2, wrap)
+    monkeypatch.setattr(color, "_SIDE", 1024)
+    assert torch.equal(color.denoise(own, 0.2, wrap), further)
 
 
 @pytest.mark.parametrize("wrap", [False, True])

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from impasto import color, devices, losses, schedule, transfer
+from impasto.cost import FINISHING
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
+from impasto.memory import Count
 from impasto.objective import Regions
 from impasto.optimize import OPTIMIZERS
 from impasto.plan import make
@@ -598,6 +600,26 @@ def test_the_painting_is_laid_over_the_photograph_as_strongly_as_the_map_says() 
     found = finished(Pictures(small, (PAINTING,), strength=0.25 * left_half()), size=32)
     torch.testing.assert_close(found[:, :, :16], (0.75 * small + 0.25 * plain)[:, :, :16])
     assert torch.equal(found[:, :, 16:], small[:, :, 16:])
+
+
+@pytest.mark.parametrize("method", ["lab", "luminance"])
+@pytest.mark.parametrize("size", [(48, 64), (24, 32)])
+def test_a_picture_is_finished_in_the_memory_that_the_plan_reckons_with(
+    monkeypatch: pytest.MonkeyPatch, method: str, size: tuple[int, int]
+) -> None:
+    for name, less in (("_STRIP", 100), ("_SIDE", 16), ("_STEPS", 2)):  # no larger than a large one's
+        monkeypatch.setattr(color, name, less)
+    content, mask = schedule.resize(PHOTO, size), torch.full((1, *size), 0.7)
+    options: dict[str, Any] = {"color": "content", "color_method": method, "denoise": 0.1}
+    recipe = Recipe(size=64, iterations=1, **options)
+    pictures = Pictures(content, (PAINTING,), keep=mask, strength=mask)
+    started, *_ = run(recipe, pictures, plan_for(recipe, pictures))
+    assert isinstance(started, Started)
+    before = random_picture(48, 64, 7)
+    with Count() as count:
+        started.finish(before)
+    # The step's picture beside the best, which is counted, is not here.
+    assert FINISHING - 2 <= count.peak / before.nbytes + 1 <= FINISHING
 
 
 def test_regions_are_painted_by_their_styles_on_every_level() -> None:

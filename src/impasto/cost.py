@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from impasto import layers, tiles, weights
+from impasto import color, layers, tiles, weights
 from impasto.masks import at_layer
 from impasto.memory import Count
 from impasto.objective import Looks, Needs, needs, pull, see
@@ -207,8 +207,11 @@ class Costs:
         descending += ranks * max(
             one.pull + _KEPT_SUMMARIES * one.sums, one.kept + _MOST_SUMMARIES * one.sums
         )
-        finishing = masks.remembered + lasting + FINISHING * _FLOAT * 3 * math.prod(size)
-        return ranks * fixed + max(aiming, descending, finishing if last else 0)
+        finishing = masks.remembered + lasting + FINISHING * 3 * _FLOAT * math.prod(size) + color.ROOM
+        recoloured = self.recipe.color == "match" or self.recipe.color_method == "luminance"
+        recolouring = 2 * read + color.ROOM if recoloured else 0
+        most = max(recolouring, aiming, descending, finishing if last else 0)
+        return ranks * fixed + most
 
     def windows(self, size: Size, cut: Cut) -> Windows:
         """Return the windows that a picture is cut into."""
