@@ -4,9 +4,10 @@ import dataclasses
 from typing import Any
 
 import pytest
+import torch
 
 from impasto import plan, schedule
-from impasto.cost import NO_MASKS, Costs, Masks
+from impasto.cost import FINISHING, NO_MASKS, Costs, Masks
 from impasto.errors import InputError
 from impasto.losses import STYLE_LOSSES
 from impasto.objective import looks
@@ -230,7 +231,7 @@ def test_where_nothing_is_counted_counting_would_agree(
     for side in (64, 512, 3000):
         size, masks = (side, side), masks_of(regions, side) if regions else NO_MASKS
         level = dataclasses.replace(made.levels[0], size=size)
-        room = plan._Room(0, costs, [size] * 2, [size], masks, last=True, ranks=1)
+        room = plan._Room(0, costs, [size] * 2, [size], masks, size, last=True, ranks=1)
         assert not room._replace(budget=room.needed(level, WHOLE)).is_ample(level)
 
 
@@ -241,3 +242,17 @@ def test_the_forecast_counts_regions() -> None:
         made = plan.make(recipe, size, size, masks=masks)
         found.append(plan.forecast(recipe, made, size, size, masks=masks).memory)
     assert found[1] > found[0] + (100 << 20), "eight regions have eight Gram matrices of every layer"
+
+
+@pytest.mark.parametrize("options", [{}, {"denoise": 0.1}, {"color": "content"}])
+def test_snapshots_are_in_the_plan(options: dict[str, Any]) -> None:
+    recipe = Recipe(size=4096, precision="float32", device="cpu", levels=(1,), **options)
+    size, cut = (4096, 4096), Cut((256, 256), 1, on_disk=True)
+    costs = Costs(recipe, torch.float32, False, looks(recipe, True, True))
+    never, often = (
+        costs.memory(size, 6, cut, [size] * 2, [size], last=True, snapshots=saved)
+        for saved in (None, size)
+    )
+    pictures = (often - never) / costs.picture(size)
+    assert 0 < pictures < FINISHING + 1
+    assert (pictures > 2) == bool(options)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from impasto import images, runs, watch
 from impasto.errors import InputError
-from impasto.events import Event, Losses, Started, Step
+from impasto.events import Event, Finished, Losses, Started, Step
 from impasto.recipe import Recipe
 from impasto.weights import Weights
 
@@ -100,6 +100,24 @@ def test_snapshots_are_the_steps_pictures_beside_the_result(
     for name, picture in expected.items():
         saved = images.to_8_bit(images.read(tmp_path / name))
         assert torch.equal(saved, images.to_8_bit(picture))
+
+
+def test_snapshots_are_finished_like_the_result(
+    tmp_path: Path, carried_out: Callable[..., list[Event]]
+) -> None:
+    out = tmp_path / "snap.png"
+    fields = {"size": 40, "levels": (20,), "color": "content", "denoise": 0.05, "iterations": 6}
+    started, *steps, finished = carried_out([watch.snapshots(out, 1)], **fields)
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    assert min(step.picture.shape[1] for step in steps if isinstance(step, Step)) == 16
+    for step in steps:
+        assert isinstance(step, Step)
+        if step.iteration:
+            saved = images.to_8_bit(images.read(watch.snapshot_name(out, step.iteration)))
+            assert torch.equal(saved, images.to_8_bit(started.finish(step.picture)))
+    assert saved.shape == (32, 40, 3)
+    assert torch.equal(saved, images.to_8_bit(finished.picture))
 
 
 def test_names_of_snapshots_to_come_are_recognised(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ Shape = tuple[int, int, int]
 BASE = (330 if torch.version.cuda is None else 690) << 20
 """Bytes of a process before the first picture: Python, torch (built for CUDA, more), what they load."""
 
-FINISHING = 6
-"""Pictures held while one is finished: the last step's two, the photograph, and what is made of them."""
+FINISHING = 4
+"""Pictures made, most in between, when one is finished: the photograph at its size, and changes."""
 
 _KEPT_SUMMARIES, _MOST_SUMMARIES = 3, 6
 """How often the summaries are held in float64: targets, derivatives; and with them what distances keep.
@@ -172,12 +172,14 @@ class Costs:
         last: bool,
         ranks: int = 1,
         masks: Masks = NO_MASKS,
+        snapshots: Size | None = None,
     ) -> int:
         """Return the most bytes that all processes of a run hold on a level.
 
         ``held`` are the optimiser's tensors of a picture's size, ``styles`` as large as on this level,
         ``inputs`` the pictures and the ``masks`` as they were read, kept until the ``last`` level
-        has its targets; what the finished picture needs of them, until the end.
+        has its targets; what the finished picture needs of them, until the end. ``snapshots`` of steps
+        are finished like the result, at this size.
 
         Raises:
             InputError: circular padding, and a picture or a style cannot be cut so.
@@ -207,11 +209,20 @@ class Costs:
         descending += ranks * max(
             one.pull + _KEPT_SUMMARIES * one.sums, one.kept + _MOST_SUMMARIES * one.sums
         )
-        finishing = masks.remembered + lasting + FINISHING * 3 * _FLOAT * math.prod(size) + color.ROOM
+        # At the end the last step and the best are there, at a snapshot all that the optimiser holds.
+        finishing = masks.remembered + lasting + 2 * self.picture(size) + self._finishing(size, masks)
+        if snapshots:
+            saving = (masks.remembered if last else read) + lasting + held * self.picture(size)
+            finishing = max(finishing, saving + self._finishing(snapshots, masks))
         recoloured = self.recipe.color == "match" or self.recipe.color_method == "luminance"
         recolouring = 2 * read + color.ROOM if recoloured else 0
-        most = max(recolouring, aiming, descending, finishing if last else 0)
-        return ranks * fixed + most
+        return ranks * fixed + max(recolouring, aiming, descending, finishing)
+
+    def _finishing(self, size: Size, masks: Masks) -> int:
+        """Return the bytes that are taken to finish a picture, or only to enlarge and write it."""
+        changes = self.recipe.denoise or self.recipe.color == "content" or masks.remembered
+        picture = 3 * _FLOAT * math.prod(size)
+        return FINISHING * picture + color.ROOM if changes else 2 * picture
 
     def windows(self, size: Size, cut: Cut) -> Windows:
         """Return the windows that a picture is cut into."""

@@ -115,11 +115,12 @@ def make(
     *styles: Size | None,
     ranks: int = 1,
     masks: Masks = NO_MASKS,
+    snapshots: bool = False,
 ) -> Plan:
     """Return the plan for pictures of these sizes (height, width), in ``ranks`` processes.
 
     The picture has the content's aspect, without a content the first style's. ``masks`` are those of the
-    run, as large as they were read.
+    run, as large as they were read; ``snapshots`` says whether steps are saved on the way.
 
     Raises:
         InputError: the network cannot take that size, the machine has no such device, or the memory
@@ -142,6 +143,7 @@ def make(
     remembered = recipe.color == "content" or masks.remembered > 0
     ample, extra = True, 2 * bool(recipe.average) + remembered
     stages = schedule.levels(recipe, *size, found)
+    finished, _ = stages[-1]
     for stage, iterations in reversed(stages):
         schedule.check_sides(*stage, "the picture", smallest)
         for style in schedule.styles_at(recipe, stage, found):
@@ -149,7 +151,8 @@ def make(
         # What a search found is refined: another would leave it.
         refine = OPTIMIZERS[recipe.optimizer].refine if stage != stages[0][0] else ""
         level = Level(stage, iterations, refine or recipe.optimizer, recipe.history, extra=extra)
-        room = _Room(budget, costs, inputs, found, masks, last=not levels, ranks=ranks)
+        saved = finished if snapshots else None
+        room = _Room(budget, costs, inputs, found, masks, saved, last=not levels, ranks=ranks)
         ample = ample and room.is_ample(level)
         levels.append(_within(room, level))
     return Plan(tuple(reversed(levels)), device, precision, by_winograd, budget, ample)
@@ -177,6 +180,7 @@ def forecast(
     *styles: Size | None,
     ranks: int = 1,
     masks: Masks = NO_MASKS,
+    snapshots: bool = False,
 ) -> Forecast:
     """Return what a plan will take: bytes as counted, seconds from a measurement of some seconds.
 
@@ -189,7 +193,8 @@ def forecast(
     last = plan.levels[-1]
     most, seconds = 0, _STARTUP
     for level in plan.levels:
-        room = _Room(plan.budget, costs, inputs, found, masks, level is last, ranks)
+        saved = plan.size if snapshots else None
+        room = _Room(plan.budget, costs, inputs, found, masks, saved, level is last, ranks)
         most = max(most, room.needed(level, level.cut))
         windows = costs.windows(level.size, level.cut)
         pace = costs.pace(windows.largest, plan.device)
@@ -224,15 +229,23 @@ class _Room(NamedTuple):
     inputs: list[Size]
     styles: list[Size]
     masks: Masks
+    snapshots: Size | None
     last: bool
     ranks: int
 
     def needed(self, level: Level, cut: Cut) -> int:
         """Return the most bytes that the level takes, cut like this."""
         styles = schedule.styles_at(self.costs.recipe, level.size, self.styles)
-        held, last = level.held, self.last
         return self.costs.memory(
-            level.size, held, cut, self.inputs, styles, last, self.ranks, self.masks
+            level.size,
+            level.held,
+            cut,
+            self.inputs,
+            styles,
+            self.last,
+            self.ranks,
+            self.masks,
+            self.snapshots,
         )
 
     def is_ample(self, level: Level) -> bool:
@@ -310,7 +323,8 @@ def _too_small(room: _Room, level: Level) -> str:
         shrunk = [schedule.fitted(*one, side) for one in room.inputs]
         masks = Masks(*(one and (one[0], *schedule.fitted(*one[1:], side)) for one in room.masks))
         *_, small = _choices(replace(level, size=size))
-        smaller = room._replace(inputs=shrunk, masks=masks, last=True)
+        saved = size if room.snapshots else None
+        smaller = room._replace(inputs=shrunk, masks=masks, snapshots=saved, last=True)
         if min(size) >= schedule.SMALLEST_SIDE and any(_cuts(smaller, small)):
             return f"{asked}; --size {side} would fit"
     return f"{asked}, and for any other size; give more"

@@ -122,7 +122,10 @@ def carry_out(
         resume.hold(key, "this run"),
     ):
         kept = None if fresh else resume.find(key)
-        plan = resume.plan_of(kept.about["plan"]) if kept else transfer.plan_for(recipe, pictures, team)
+        if kept:
+            plan = resume.plan_of(kept.about["plan"])
+        else:
+            plan = transfer.plan_for(recipe, pictures, team, files.save_every > 0)
         memory.keep(plan.ample)
         images.check_size(files.out, *plan.size)
         keeper = resume.Keeper(key, every, resume.about(recipe, files.by_role(None), files.out, plan))
@@ -216,11 +219,18 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
     start = _start_file(recipe)
     check(files, start)
     pictures = _read(recipe, files, start)
-    plan = transfer.plan_for(recipe, pictures, team)
+    plan = transfer.plan_for(recipe, pictures, team, files.save_every > 0)
     memory.keep(plan.ample)
     images.check_size(files.out, *plan.size)
-    sizes, shapes = transfer.sizes(pictures), transfer.shapes(pictures)
-    return plan, planning.forecast(recipe, plan, *sizes, ranks=team.size, masks=shapes)
+    forecast = planning.forecast(
+        recipe,
+        plan,
+        *transfer.sizes(pictures),
+        ranks=team.size,
+        masks=transfer.shapes(pictures),
+        snapshots=files.save_every > 0,
+    )
+    return plan, forecast
 
 
 def learn(recipe: Recipe, painting: Path, out: Path, no_clobber: bool = False) -> Style:

@@ -152,15 +152,16 @@ def picture(content: Tensor | None, *styles: Tensor, **options: Any) -> Tensor: 
     return finished.picture
 
 
-def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE) -> Plan:
-    """Return the plan for these pictures on this machine.
+def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE, snapshots: bool = False) -> Plan:
+    """Return the plan for these pictures on this machine; ``snapshots`` if steps are saved on the way.
 
     Raises:
         InputError: as `plan.make`, and masks do not fit their pictures or each other.
     """
     for style in pictures.learned:
         style.check(recipe)
-    made = planning.make(recipe, *sizes(pictures), ranks=team.size, masks=shapes(pictures))
+    found, masked = sizes(pictures), shapes(pictures)
+    made = planning.make(recipe, *found, ranks=team.size, masks=masked, snapshots=snapshots)
     _remembered(recipe, pictures)
     if pictures.strength is not None:
         masks.fit(pictures.strength, made.size, "--strength-map", sizes(pictures)[0])

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from impasto import images
 from impasto.errors import InputError
@@ -176,10 +177,17 @@ def existing_snapshots(out: Path, every: int) -> list[Path]:
 
 
 def snapshots(out: Path, every: int) -> Watcher:
-    """Return a watcher that writes the picture of every ``every``-th iteration beside ``out``."""
+    """Return a watcher that writes the picture of every ``every``-th iteration beside ``out``.
+
+    It is finished like the result: of its size, in its colours, with what is kept of the photograph.
+    """
+    finish: Callable[[Tensor], Tensor]
 
     def watch(event: Event) -> None:
-        if isinstance(event, Step) and event.iteration and event.iteration % every == 0:
-            images.write(event.picture, snapshot_name(out, event.iteration))
+        nonlocal finish
+        if isinstance(event, Started):
+            finish = event.finish
+        elif isinstance(event, Step) and event.iteration and event.iteration % every == 0:
+            images.write(finish(event.picture), snapshot_name(out, event.iteration))
 
     return watch
