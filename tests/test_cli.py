@@ -1,5 +1,6 @@
 """The command line, end to end: what is printed, what is written, and how it ends."""
 
+import dataclasses
 import json
 import os
 import re
@@ -271,6 +272,32 @@ def test_flags_win_over_the_recipe_file_and_that_over_the_preset(
     assert seen == [Recipe(**expected)]  # type: ignore[arg-type]
 
 
+SWITCHES = [field.name for field in dataclasses.fields(Recipe) if field.type is bool]
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("in_file", [True, False, None])
+@pytest.mark.parametrize("flag", [True, False, None])
+def test_a_switch_of_the_recipe_goes_both_ways_whatever_the_file_says(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    name: str,
+    in_file: bool | None,
+    flag: bool | None,
+) -> None:
+    seen: list[Recipe] = []
+    shortened(monkeypatch, seen)
+    words = ["transfer", "photo.png", "painting.png"]
+    if in_file is not None:
+        (folder / "r.toml").write_text(f"{name} = {str(in_file).lower()}\n")
+        words += ["--recipe", "r.toml"]
+    if flag is not None:
+        words.append(("--" if flag else "--no-") + name.replace("_", "-"))
+    assert main(words) == 0
+    given = [value for value in (flag, in_file, getattr(Recipe(), name)) if value is not None]
+    assert getattr(seen[0], name) is given[0]
+
+
 @pytest.mark.parametrize(
     ("line", "flags"),
     [
@@ -377,6 +404,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "weights garbage": ("T --weights text.png", "the weights text.png"),
     "weights folder": ("T --weights sub", "the weights sub are a folder"),
     "weights hash": ("T --weights-sha256 12", "--weights-sha256 needs 64"),
+    "a switch misspelt": ("T --tilable", "unknown option --tilable; did you mean --tileable?"),
+    "a switch off misspelt": ("T --no-tilable", "unknown option --no-tilable; did you mean --no-til"),
+    "a switch before an unknown": ("T --no-tileable --nosuch", "unknown option --nosuch"),
+    "a command's flag has no opposite": ("T --no-dry-run", "unknown option --no-dry-run"),
     "size zero": ("T --size 0", "--size 0 is out of range"),
     "size negative": ("T --size -5", "--size -5"),
     "size 15": ("T --size 15", "--size 15 is out of range; use 16 to"),

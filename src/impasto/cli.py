@@ -33,6 +33,8 @@ MaybeFile = Annotated[Path | None, arg(metavar="FILE")]
 Masks = Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]")]
 Out = Annotated[Path | None, arg(metavar="FILE", aliases=["-o"])]
 Preset = Annotated[str, arg(metavar="NAME")]
+Flag = FlagCreatePairsOff[bool]
+"""A flag without its opposite; those of the recipe have one, which a recipe file may make needed."""
 
 _PRESETS = "\n".join(["presets:", *(f"  {name:<8} {preset.help}" for name, preset in PRESETS.items())])
 _LOSSES = "\n".join(["style losses:", *(f"  {name:<20} {line}" for name, line in STYLE_LOSSES.items())])
@@ -51,7 +53,7 @@ class _Descent:
     """A recipe file: the options below as TOML keys."""
     out: Out = None
     """The picture to write: .png .jpg .webp .tif; an existing one is replaced whole."""
-    no_clobber: bool = False
+    no_clobber: Flag = False
     """Refuse to replace an existing picture."""
     log: MaybeFile = None
     """Write the losses of every iteration to this CSV file."""
@@ -60,9 +62,9 @@ class _Descent:
     checkpoint_every: Annotated[float, arg(metavar="SECONDS")] = 30.0
     """Keep the run's state so often, or less where that takes over 2 % of the time: the same command
     goes on from there."""
-    fresh: bool = False
+    fresh: Flag = False
     """Begin anew, whatever was kept of this run."""
-    dry_run: bool = False
+    dry_run: Flag = False
     """Print the plan, with the memory and the time that it will take, and stop."""
 
     def descend(
@@ -195,7 +197,7 @@ class Measure:
     """A named recipe to begin with; report is equations 1 to 5 with alpha 1e-3."""
     recipe_file: Annotated[Path | None, arg(name="recipe", metavar="FILE.toml")] = None
     """A recipe file: the options below as TOML keys."""
-    json: bool = False
+    json: Flag = False
     """Print one JSON object: total, content, style, tv, layers, measures."""
 
     def __call__(self) -> None:
@@ -514,7 +516,6 @@ def _parse_with_tyro(
         prog=f"impasto {name}",
         args=list(words),
         description=description,
-        config=(FlagCreatePairsOff,),
         return_unknown_args=True,
         **({} if default is None else {"default": default}),
     )
@@ -561,7 +562,9 @@ def _flags(kind: Callable[..., Any]) -> list[str]:
     # Fields without a default are positional, but for the recipe, whose flags stand in its place.
     names = [field.name for field in fields if field.default is not dataclasses.MISSING]
     if any(field.name == "recipe" for field in fields):
-        names += [field.name for field in dataclasses.fields(Recipe)]
+        of_recipe = dataclasses.fields(Recipe)
+        names += [field.name for field in of_recipe]
+        names += ["no_" + field.name for field in of_recipe if field.type is bool]
     return ["--" + field.removesuffix("_file").replace("_", "-") for field in names]
 
 
