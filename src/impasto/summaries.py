@@ -39,13 +39,11 @@ __all__ = [
 _SAMPLES = 2048
 """About so many positions stand for all, where a sum ends and a comparison of positions begins."""
 
-_MOST_WAVES = 1024
-
 _FIELD = 4
 """A hypercolumn has the mean over so many pixels, down and across, of the layers that are finer."""
 
-_CHUNK = 1 << 22
-"""Waves are taken of so many numbers at a time."""
+_CHUNK = 1 << 20
+"""Waves are taken of so many numbers at a time: few enough to stay in a processor's cache."""
 
 
 class Place(NamedTuple):
@@ -169,32 +167,32 @@ def moments(features: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def fourier(features: Tensor, place: Place) -> Tensor:
-    """Return the sums of random waves of the features, ``[D, 1]``.
+    """Return the sums of random waves of the features, ``[2 N, 1]``.
 
-    phi_d(f) = sqrt(2 / D) cos(w_d f + b_d) with w_d ~ N(0, I / spread) and b_d ~ U(0, 2 pi), drawn once
-    for (seed, layer). Scalar products of mean waves are, but for an error of order 1 / sqrt(D), those of
-    the Gaussian kernel exp(-||f - g||^2 / (2 spread)). D is twice the channels, up to 1024.
+    phi(f) = (cos(w_1 f), ..., cos(w_N f), sin(w_1 f), ..., sin(w_N f)) / sqrt(N) with
+    w_d ~ N(0, I / spread), drawn once for (seed, layer). Scalar products of mean waves are, but for an
+    error of order 1 / sqrt(N), those of the Gaussian kernel exp(-||f - g||^2 / (2 spread)).
 
-    Reference: Rahimi and Recht, "Random Features for Large-Scale Kernel Machines" (2007).
+    Reference: Rahimi and Recht, "Random Features for Large-Scale Kernel Machines" (2007). Cosine and
+    sine of the same wave, after Sutherland and Schneider, "On the Error of Random Fourier Features"
+    (2015), are half the work of as many cosines with random shifts.
 
     Example:
         >>> features = torch.rand(4, 5, 6)
         >>> fourier(features, Place.whole(features)).shape
         torch.Size([8, 1])
     """
-    wide = _wide(features.dtype)
-    count = _waves(len(features))
+    wide, channels = _wide(features.dtype), len(features)
     if features.device.type == "meta":
-        turns, shifts = torch.empty(count, len(features)), torch.empty(count)
+        turns = torch.empty(channels, channels)
     else:
         generator = _generator(place.seed, place.layer)
-        turns = torch.randn(count, len(features), generator=generator, dtype=torch.float64)
+        turns = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
         turns /= math.sqrt(place.spread)
-        shifts = 2 * math.pi * torch.rand(count, generator=generator, dtype=torch.float64)
-    turns, shifts = (x.to(features.device, wide) for x in (turns, shifts))
+    turns = turns.to(features.device, wide)
     weights = None if place.weights is None else place.weights.flatten().to(features.device, wide)
-    found: Tensor = _Waves.apply(features, turns, shifts, weights)  # type: ignore[no-untyped-call]
-    return math.sqrt(2 / count) * found[:, None]
+    found: Tensor = _Waves.apply(features, turns, weights)  # type: ignore[no-untyped-call]
+    return found[:, None] / math.sqrt(channels)
 
 
 def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
@@ -279,10 +277,6 @@ def _generator(seed: int, layer: str) -> torch.Generator:
     return torch.Generator().manual_seed((seed + zlib.crc32(layer.encode())) % 2**63)
 
 
-def _waves(channels: int) -> int:
-    return min(_MOST_WAVES, 2 * channels)
-
-
 class _Gram(torch.autograd.Function):
     """Keeps the features as they lie, not the copy in float32, in one piece or weighted for the product.
 
@@ -308,39 +302,33 @@ class _Gram(torch.autograd.Function):
 
 
 class _Waves(torch.autograd.Function):
-    """Sums cos(W f + b) over positions, in chunks: D M numbers are never held at a time."""
+    """Sums cos(W f) and sin(W f) over positions, in chunks: D M numbers are never held at a time."""
 
     @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        features: Tensor,
-        turns: Tensor,
-        shifts: Tensor,
-        weights: Tensor | None,
-    ) -> Tensor:
-        ctx.save_for_backward(features, turns, shifts, weights)
-        total: Tensor = torch.zeros_like(shifts)
+    def forward(ctx: Any, features: Tensor, turns: Tensor, weights: Tensor | None) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(features, turns, weights)
+        cosines, sines = torch.zeros_like(turns[:, 0]), torch.zeros_like(turns[:, 0])
         matrix, step = as_matrix(features), _CHUNK // len(turns)
         for start in range(0, matrix.shape[1], step):
-            part = matrix[:, start : start + step]
-            waves = torch.addmm(shifts[:, None], turns, part.to(turns.dtype)).cos_()
-            total += waves.sum(1) if weights is None else waves @ weights[start : start + step]
-        return total
+            phases = turns @ matrix[:, start : start + step].to(turns.dtype)
+            for total, waves in ((cosines, phases.cos()), (sines, phases.sin_())):
+                total += waves.sum(1) if weights is None else waves @ weights[start : start + step]
+        return torch.cat([cosines, sines])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
-        features, turns, shifts, weights = ctx.saved_tensors
-        matrix = as_matrix(features)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        features, turns, weights = ctx.saved_tensors
+        matrix, step = as_matrix(features), _CHUNK // len(turns)
         pulled = torch.empty_like(matrix)
-        pull = -(turns * gradient[:, None]).T
-        step = _CHUNK // len(turns)
+        by_cosines, by_sines = gradient[:, None].chunk(2)
         for start in range(0, matrix.shape[1], step):
-            part = matrix[:, start : start + step].to(turns.dtype)
-            pulled[:, start : start + step] = pull @ torch.addmm(shifts[:, None], turns, part).sin_()
+            phases = turns @ matrix[:, start : start + step].to(turns.dtype)
+            slopes = phases.cos().mul_(by_sines).addcmul_(phases.sin_(), by_cosines, value=-1)
+            pulled[:, start : start + step] = turns.T @ slopes
         if weights is not None:
             pulled *= weights
-        return pulled.view(features.shape), None, None, None
+        return pulled.view(features.shape), None, None
 
 
 def _wide_matrix(features: Tensor) -> Tensor:
@@ -351,7 +339,7 @@ MEAN = Statistic("mean", lambda f, place: mean(f, place.weights), lambda n, _: (
 SQUARES = Statistic("squares", lambda f, place: squares(f, place.weights), lambda n, _: (n, 2))
 GRAM = Statistic("gram", lambda f, place: gram(f, place.weights), lambda n, _: (n, n))
 MOMENTS = Statistic("moments", lambda f, place: moments(f, place.weights), lambda n, _: (n, n + 1))
-FOURIER = Statistic("fourier", fourier, lambda n, _: (_waves(n), 1))
+FOURIER = Statistic("fourier", fourier, lambda n, _: (2 * n, 1))
 SAMPLES = Statistic("samples", samples, lambda n, place: (n, len(points(place)[0])), mean=False)
 COLUMNS = Statistic(
     "columns",
