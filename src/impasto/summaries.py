@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from impasto.layers import stride
+from impasto.layers import LAYERS, stride
 from impasto.tiles import Span
 
 __all__ = [
@@ -36,8 +36,9 @@ __all__ = [
     "squares",
 ]
 
-_SAMPLES = 2048
-"""About so many positions stand for all, where a sum ends and a comparison of positions begins."""
+_SAMPLES, _CHANNELS = 2048, 512
+"""About so many positions stand for all, where a sum ends and a comparison of positions begins: where a
+layer has so many channels. Finer ones have fewer, and more positions."""
 
 _FIELD = 4
 """A hypercolumn has the mean over so many pixels, down and across, of the layers that are finer."""
@@ -196,7 +197,7 @@ def fourier(features: Tensor, place: Place) -> Tensor:
 
 
 def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
-    """Return the features at some 2048 positions of the picture, ``[N, n]``; 0 where another tile's.
+    """Return the features at some positions of the picture, ``[N, n]``; 0 where they are another tile's.
 
     Of a region, those are left out that belong to it by less than half (or than its best, if that is
     less). The positions are the same for every way to cut the picture: see `points`. A gather is a sum
@@ -235,18 +236,21 @@ def _field(place: Place) -> int:
 def points(place: Place, joint: bool = False) -> tuple[Tensor, Tensor]:
     """Return rows and columns of the positions that `samples` takes, on the whole picture's grid.
 
-    One is drawn by chance from each field of a grid of about 2048 fields: (seed, layer) decide, and
-    where a layer has fewer positions all are taken, each once. ``joint``, they are the same places of
-    the picture in every layer, corners of fields of 4x4 pixels; deep cells may be taken several times.
+    One is drawn by chance from each field of a grid: (seed, layer) decide, and where a layer has fewer
+    positions all are taken, each once. Every layer gives about as many numbers, block1 16384 positions
+    and block4 2048: what no position sees is free, and in a fine layer a position sees little.
+    ``joint``, they are the same 2048 places of the picture in every layer, corners of fields of 4x4
+    pixels; deep cells may be taken several times.
     """
     height, width = place.size
     if joint:
         down = across = math.isqrt(_SAMPLES)
     else:  # a side with fewer cells than fields leaves fields to the other
-        down = max(1, round(math.sqrt(_SAMPLES * height / width)))
-        across = min(width, max(1, _SAMPLES // down))
-        down = min(height, _SAMPLES // across)
-        across = min(width, _SAMPLES // down)
+        count = _SAMPLES * _CHANNELS // (LAYERS[place.layer].channels if place.layer else _CHANNELS)
+        down = max(1, round(math.sqrt(count * height / width)))
+        across = min(width, max(1, count // down))
+        down = min(height, count // across)
+        across = min(width, count // down)
     generator = _generator(place.seed, "" if joint else place.layer)
     chance = torch.rand(2, down, across, generator=generator, dtype=torch.float64)
 
