@@ -169,10 +169,12 @@ def naive_histogram(f: np.ndarray, s: np.ndarray) -> float:
 
 
 def naive_nearest(f: np.ndarray, s: np.ndarray) -> float:
-    center = s.mean(1, keepdims=True)
-    f, s = f - center, s - center
-    found = [min(1 - x @ y / np.linalg.norm(x) / np.linalg.norm(y) for y in s.T) for x in f.T]
-    return float(np.mean(found))
+    def directions(x: np.ndarray) -> np.ndarray:
+        centered = x - x.mean(1, keepdims=True)
+        return centered / np.linalg.norm(centered, axis=0)
+
+    nearest = [max((x @ y, i) for i, y in enumerate(directions(s).T))[1] for x in directions(f).T]
+    return float(np.mean([(x - s[:, i]) ** 2 for x, i in zip(f.T, nearest, strict=True)]))
 
 
 def naive_alike(f: np.ndarray, s: np.ndarray) -> float:
@@ -209,7 +211,8 @@ def test_a_loss_equals_its_naive_loop(name: str) -> None:
     at, target = features(9), features(10)
     if LOSSES[name].statistic is COLUMNS:  # of so few positions they take many twice
         at, target = at.flatten(1), target.flatten(1)
-        found = LOSSES[name].distances({"a": at}, {"a": target})["a"]
+        row = LOSSES[name]
+        found = row.distances({"a": at}, {"a": row.aim(target, RECIPE)})["a"]
     else:
         found = distance(LOSSES[name], at, target)
     expected = NAIVE[name](at.flatten(1).numpy(), target.flatten(1).numpy())
@@ -317,7 +320,7 @@ def test_samples_are_spread_over_the_picture_and_inside_of_it(
     size: tuple[int, int], joint: bool
 ) -> None:
     height, width = size
-    rows, columns = points(Place("block3_conv1", Span(0, 1), Span(0, 1), size, seed=3), joint)
+    rows, columns = points(Place("block3_conv1", Span(0, 1), Span(0, 1), size, seed=3), joint=joint)
     most = 2048 if joint else 4096  # of 256 channels
     assert len(rows) == len(columns) <= most
     assert 0 <= rows.min() <= rows.max() < height
@@ -334,7 +337,7 @@ def test_samples_are_spread_over_the_picture_and_inside_of_it(
 
 
 def test_joint_samples_are_the_same_places_in_every_layer() -> None:
-    fine = points(Place("block1_conv1", Span(0, 1), Span(0, 1), (320, 256), seed=1), joint=True)
+    fine = points(Place("block1_conv1", Span(0, 1), Span(0, 1), (320, 256), seed=1), 4, joint=True)
     deep = points(Place("block5_conv1", Span(0, 1), Span(0, 1), (20, 16), seed=1), joint=True)
     for one, other in zip(fine, deep, strict=True):
         assert torch.equal(one // 16, other)

@@ -441,33 +441,64 @@ def paired_gaussian_loss(samples: Tensor, target: _Paired | Tensor) -> Tensor:
     return (h.sum() - h.diagonal(dim1=1, dim2=2).sum()) / (blocks * size * (size - 1))
 
 
-def nearest_losses(columns: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return by layer the mean of 1 - cos(f, s) to the nearest column of the style; scalars in 0..2.
+class _Neighbours(NamedTuple):
+    samples: Tensor
+    directions: Tensor
 
-    A column (hypercolumn) is what all layers see at one place, ``[N, n]`` each, less the style's mean.
-    The nearest one has the largest cosine on average over the layers; it is chosen anew in every
-    evaluation, and then taken as fixed.
+
+def _neighbours(samples: Tensor, _: Recipe | None = None) -> _Neighbours:
+    return _Neighbours(exact(samples), _directions(samples))
+
+
+def _directions(samples: Tensor) -> Tensor:
+    """Return samples ``[N, n]`` less their mean, of length 1; in float32, which suffices to choose."""
+    found = exact(samples)
+    return _unit(found - found.mean(dim=1, keepdim=True), _energy(samples)).float()
+
+
+@torch.no_grad()
+def _nearest(samples: Sequence[Tensor], aims: Sequence[_Neighbours]) -> Tensor:
+    """Return the number of each sample's neighbour, for samples and style by layer."""
+    chosen = []
+    # In four parts: the matrix of all cosines is large.
+    for parts in zip(*(_directions(one).chunk(4, dim=1) for one in samples), strict=True):
+        cosines = [part.T @ aim.directions for part, aim in zip(parts, aims, strict=True)]
+        chosen.append(torch.stack(cosines).sum(0).argmax(dim=1))
+    return torch.cat(chosen)
+
+
+def nearest_losses(
+    columns: Mapping[str, Tensor], targets: Mapping[str, _Neighbours | Tensor]
+) -> dict[str, Tensor]:
+    """Return by layer the mean squared distance to the nearest column of the style, by N; scalars.
+
+    1/(N n) sum_i ||f_i - s_NN(i)||^2. A column (hypercolumn) is what all layers see at one place,
+    ``[N, n]`` each. Its nearest has the largest cosine on average over the layers, both less their own
+    picture's mean: a bright photograph is not painted with the brightest strokes alone. It is chosen
+    anew in every evaluation, and then taken as fixed.
 
     Defined over n positions: see `summaries.points`.
 
-    Reference: Kolkin et al., "Neural Neighbor Style Transfer" (2022), whose columns are of all layers
-    in one resolution; here each layer gives the cell that a place lies in.
+    Departures from the reference: columns are not resized, each layer gives the cells of a place
+    (`summaries.columns`); and its distance 1 - cos(f, s) leaves open how strong a feature is, which
+    became noise and hard contrast.
+
+    Reference: Kolkin et al., "Neural Neighbor Style Transfer" (2022).
 
     Example:
         >>> columns = {"one": torch.rand(4, 6), "two": torch.rand(3, 6)}
-        >>> losses = nearest_losses(columns, columns)
-        >>> all(abs(loss.item()) < 1e-12 for loss in losses.values())
-        True
+        >>> [loss.item() for loss in nearest_losses(columns, columns).values()]
+        [0.0, 0.0]
     """
-    found, other = {}, {}
-    for name, target in targets.items():
-        center, energy = exact(target).mean(dim=1, keepdim=True), _energy(target)
-        found[name] = _unit(exact(columns[name]) - center, energy)
-        other[name] = _unit(exact(target) - center, energy)
-    with torch.no_grad():
-        cosines = torch.stack([found[name].float().T @ other[name].float() for name in targets]).sum(0)
-        chosen = cosines.argmax(dim=1)
-    return {name: (found[name] - other[name][:, chosen]).square().sum(0).mean() / 2 for name in targets}
+    aims = {
+        name: target if isinstance(target, _Neighbours) else _neighbours(target)
+        for name, target in targets.items()
+    }
+    chosen = _nearest([columns[name] for name in aims], list(aims.values()))
+    return {
+        name: (exact(columns[name]) - aim.samples[:, chosen]).square().mean()
+        for name, aim in aims.items()
+    }
 
 
 def self_similarity_loss(samples: Tensor, target: Tensor) -> Tensor:
@@ -568,16 +599,16 @@ class SummaryLoss(NamedTuple):
 
     ``aim`` makes of a style's summary and the recipe what ``distances`` compares with, once.
     ``degree``: features twice as large make the loss 4 ** degree times as large, 0 not at all.
-    Balanced, a distance is relative to that of silent features; one that is ``bounded``, to the
-    content picture's. ``balance`` then makes it as strong as Gram matrices at the same alpha and beta,
-    measured.
+    Balanced, a distance is relative to that of silent features; one that is ``from_content``, to the
+    content picture's: silence has no nearest neighbour. ``balance`` then makes it as strong as Gram
+    matrices at the same alpha and beta, measured.
     """
 
     statistic: Statistic
     distances: Distances
     aim: Callable[[Tensor, Recipe], Any] = _aim
     degree: int = 1
-    bounded: bool = False
+    from_content: bool = False
     balance: float = 1.0
     unbiased: bool = False
     """An estimate that is right on average: it may be negative, and not 0 at its target."""
@@ -603,7 +634,7 @@ STYLE_LOSSES: dict[str, SummaryLoss] = {
     "wasserstein": SummaryLoss(MOMENTS, each(wasserstein), _gaussian),
     "sliced": SummaryLoss(SAMPLES, each(sliced_loss), _sliced_target, balance=4),
     "histogram": SummaryLoss(SAMPLES, each(sliced_loss), _axes_target, balance=2),
-    "nearest": SummaryLoss(COLUMNS, nearest_losses, degree=0, bounded=True, balance=1.6),
+    "nearest": SummaryLoss(COLUMNS, nearest_losses, _neighbours, from_content=True, balance=1.6),
 }
 """The style losses by name; `catalog.STYLE_LOSSES` has a line of help for each."""
 

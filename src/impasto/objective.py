@@ -179,8 +179,8 @@ class Objective:
         report    content 1/2 ||F - P||^2,          style 1/(4 N^2) ||G - A||^2  (equations 1, 3)
         balanced  content ||F - P||^2 / ||P||^2,    style ||G - A||^2 / ||A||^2
 
-    Balanced, any distance is divided by that of silent features, or of the content picture where it is
-    bounded (`losses.SummaryLoss`).
+    Balanced, any distance is divided by that of silent features, or of the content picture
+    (`losses.SummaryLoss`).
 
     Departure from equation 3: Gram matrices are divided by their own M, so that the style may have
     another size than the content; the two are identical when sizes agree.
@@ -290,7 +290,7 @@ class Objective:
         areas = torch.ones(1) if regions is None else regions.content.sum((1, 2), dtype=torch.float64)
         terms = []
         for name, row in chosen.items():
-            like = content if row.bounded and recipe.weighting == "balanced" else None
+            like = content if row.from_content and recipe.weighting == "balanced" else None
             for region, target in enumerate(targets[row.statistic.name]):
                 # By area, so that style and content are as strong to a pixel everywhere.
                 share = recipe.weight_of_style_loss[name] * (areas[region] / areas.sum()).item()
@@ -305,7 +305,7 @@ class Objective:
     def _term(
         self, row: SummaryLoss, found: dict[str, Tensor], content: Tensor | None, region: int = 0
     ) -> _Term:
-        """Return a loss held against these summaries; ``content`` is the yardstick of a bounded one."""
+        """Return a loss held against these summaries; ``content`` may be its yardstick."""
 
         def aims(summaries: Mapping[str, Tensor]) -> dict[str, Any]:
             return {name: row.aim(summary, self.recipe) for name, summary in summaries.items()}
@@ -314,7 +314,7 @@ class Objective:
         if self.recipe.weighting == "report":
             return _Term(row, targets, dict.fromkeys(layers, 1.0), region)
         noise = self._noise(row.statistic, layers)
-        if row.bounded:
+        if row.from_content:
             loud = row.distances(noise, targets)
             size = loud
             if content is not None:

@@ -27,6 +27,7 @@ __all__ = [
     "Place",
     "Statistic",
     "as_matrix",
+    "columns",
     "fourier",
     "gram",
     "mean",
@@ -41,7 +42,7 @@ _SAMPLES, _CHANNELS = 2048, 512
 layer has so many channels. Finer ones have fewer, and more positions."""
 
 _FIELD = 4
-"""A hypercolumn has the mean over so many pixels, down and across, of the layers that are finer."""
+"""A hypercolumn sees so many pixels, down and across; in layers that are finer, several cells."""
 
 _CHUNK = 1 << 20
 """Waves are taken of so many numbers at a time: few enough to stay in a processor's cache."""
@@ -196,13 +197,12 @@ def fourier(features: Tensor, place: Place) -> Tensor:
     return found[:, None] / math.sqrt(channels)
 
 
-def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
+def samples(features: Tensor, place: Place) -> Tensor:
     """Return the features at some positions of the picture, ``[N, n]``; 0 where they are another tile's.
 
     Of a region, those are left out that belong to it by less than half (or than its best, if that is
     less). The positions are the same for every way to cut the picture: see `points`. A gather is a sum
-    of one-hot vectors, so that parts add up to the whole. ``joint``, they are hypercolumns: of layers
-    that are finer than 4x4 pixels, the means over such fields.
+    of one-hot vectors, so that parts add up to the whole.
 
     Example:
         >>> features = torch.rand(4, 5, 6)
@@ -210,40 +210,58 @@ def samples(features: Tensor, place: Place, joint: bool = False) -> Tensor:
         ...     features[0].flatten().tolist())  # a small picture's are all taken
         True
     """
-    rows, columns = points(place, joint)
-    found = features.new_zeros(len(features), len(rows), dtype=_wide(features.dtype))
-    field = _field(place) if joint else 1
+    return _gathered(features, place, *points(place))
+
+
+def columns(features: Tensor, place: Place) -> Tensor:
+    """Return the features at some 2048 places that are the same in every layer, ``[N s^2, n]``.
+
+    As `samples`; with its cells of all layers, a place is a hypercolumn. Where a layer is finer than 4x4
+    pixels, all s x s cells of such a field are stacked: their mean would leave open what they are.
+
+    Example:
+        >>> features = torch.rand(4, 50, 60)
+        >>> columns(features, Place.whole(features, "block2_conv1")).shape
+        torch.Size([16, 2025])
+    """
+    side = _field(place)
+    return _gathered(features, place, *points(place, side, joint=True), side)
+
+
+def _gathered(features: Tensor, place: Place, rows: Tensor, columns: Tensor, side: int = 1) -> Tensor:
+    """Return squares of ``side`` x ``side`` cells from these corners on, stacked, ``[N side^2, n]``.
+
+    Their cells may be several tiles': each adds its own. Beyond the picture, its last cell is repeated.
+    """
     height, width = place.rows.length, place.columns.length
-    for cell in range(field**2):
-        # Cells of a field may be several tiles': each adds its own.
-        down, across = (
-            rows + cell // field - place.rows.start,
-            columns + cell % field - place.columns.start,
-        )
-        inside = (down >= 0) & (down < height) & (across >= 0) & (across < width)
-        (where,) = inside.nonzero(as_tuple=True)
-        index = (down * width + across)[where].to(features.device)
-        part = as_matrix(features).index_select(1, index).to(found.dtype)
-        found = found.index_add(1, where.to(features.device), part, alpha=1 / field**2)
-    return found
+    cells = torch.arange(side**2)[:, None]
+    down = (rows + cells // side).clamp(max=place.size[0] - 1) - place.rows.start
+    across = (columns + cells % side).clamp(max=place.size[1] - 1) - place.columns.start
+    inside = (down >= 0) & (down < height) & (across >= 0) & (across < width)
+    (where,) = inside.flatten().nonzero(as_tuple=True)
+    index = (down * width + across).flatten()[where].to(features.device)
+    found = features.new_zeros(len(features), inside.numel(), dtype=_wide(features.dtype))
+    part = as_matrix(features).index_select(1, index).to(found.dtype)
+    return found.index_add(1, where.to(features.device), part).view(-1, len(rows))
 
 
 def _field(place: Place) -> int:
-    """Return the side of the fields that a hypercolumn's cells are means of, in cells of a layer."""
+    """Return the side of the fields that a hypercolumn sees, in cells of a layer."""
     return max(1, _FIELD // stride(place.layer)) if place.layer else 1
 
 
-def points(place: Place, joint: bool = False) -> tuple[Tensor, Tensor]:
-    """Return rows and columns of the positions that `samples` takes, on the whole picture's grid.
+def points(place: Place, side: int = 1, joint: bool = False) -> tuple[Tensor, Tensor]:
+    """Return rows and columns of the positions that are sampled, on the whole picture's grid.
 
     One is drawn by chance from each field of a grid: (seed, layer) decide, and where a layer has fewer
     positions all are taken, each once. Every layer gives about as many numbers, block1 16384 positions
     and block4 2048: what no position sees is free, and in a fine layer a position sees little.
-    ``joint``, they are the same 2048 places of the picture in every layer, corners of fields of 4x4
-    pixels; deep cells may be taken several times.
+    ``joint``, they are the same 2048 places of the picture in every layer, corners of fields of ``side``
+    cells; deep cells may be taken several times.
     """
     height, width = place.size
     if joint:
+        height, width = max(1, height // side), max(1, width // side)
         down = across = math.isqrt(_SAMPLES)
     else:  # a side with fewer cells than fields leaves fields to the other
         count = _SAMPLES * _CHANNELS // (LAYERS[place.layer].channels if place.layer else _CHANNELS)
@@ -254,16 +272,15 @@ def points(place: Place, joint: bool = False) -> tuple[Tensor, Tensor]:
     generator = _generator(place.seed, "" if joint else place.layer)
     chance = torch.rand(2, down, across, generator=generator, dtype=torch.float64)
 
-    def on(grid: tuple[int, int], field: int = 1) -> tuple[Tensor, Tensor]:
-        rows = _drawn(max(1, grid[0] // field), down, chance[0], joint).flatten()
-        columns = _drawn(max(1, grid[1] // field), across, chance[1].T, joint).T.flatten()
-        return field * rows, field * columns
+    def on(height: int, width: int) -> tuple[Tensor, Tensor]:
+        rows = _drawn(height, down, chance[0], joint).flatten()
+        return rows, _drawn(width, across, chance[1].T, joint).T.flatten()
 
-    rows, columns = on(place.size, _field(place) if joint else 1)
+    rows, columns = (side * x for x in on(height, width))
     region = place.anchor if joint else place.region
     if region is None:
         return rows, columns
-    weights = region.cpu()[on((region.shape[0], region.shape[1]))]
+    weights = region.cpu()[on(region.shape[0], region.shape[1])]
     inside = weights >= min(0.5, weights.max().item())
     return rows[inside], columns[inside]
 
@@ -347,7 +364,7 @@ FOURIER = Statistic("fourier", fourier, lambda n, _: (2 * n, 1))
 SAMPLES = Statistic("samples", samples, lambda n, place: (n, len(points(place)[0])), mean=False)
 COLUMNS = Statistic(
     "columns",
-    lambda f, place: samples(f, place, joint=True),
-    lambda n, place: (n, len(points(place, joint=True)[0])),
+    columns,
+    lambda n, place: (n * _field(place) ** 2, len(points(place, joint=True)[0])),
     mean=False,
 )
