@@ -250,7 +250,7 @@ class StyleCommand:
     """A recipe file: the options below as TOML keys."""
     out: Out = None
     """The file to write; PAINTING.safetensors if not given."""
-    no_clobber: bool = False
+    no_clobber: Flag = False
     """Refuse to replace an existing file."""
 
     def __call__(self) -> None:
