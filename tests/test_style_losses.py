@@ -13,7 +13,7 @@ from torch import Tensor
 from impasto import catalog, losses
 from impasto.losses import SELF_SIMILARITY, STYLE_LOSSES, SummaryLoss
 from impasto.recipe import Recipe
-from impasto.summaries import COLUMNS, FOURIER, SAMPLES, Place, fourier, gram, points
+from impasto.summaries import COLUMNS, FOURIER, PATCHES, SAMPLES, Place, fourier, gram, patches, points
 from impasto.tiles import Span
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,8 +60,9 @@ def test_a_loss_is_zero_at_its_target_and_positive_elsewhere(row: SummaryLoss) -
 
 @every_loss
 def test_a_loss_is_blind_to_where_a_feature_is(row: SummaryLoss) -> None:
-    if row in (SELF_SIMILARITY, STYLE_LOSSES["mmd-gaussian-paired"], STYLE_LOSSES["nearest"]):
-        return  # it knows places, pairs them by chance, takes some of so few twice
+    paired = STYLE_LOSSES["mmd-gaussian-paired"]
+    if row in (SELF_SIMILARITY, paired) or row.statistic in (COLUMNS, PATCHES):
+        return  # it knows places, pairs them by chance, takes some of so few twice, sees neighbours
     at, target = features(1), features(2)
     order = torch.randperm(35, generator=torch.Generator().manual_seed(0))
     moved = at.flatten(1)[:, order].reshape(SHAPE)
@@ -177,6 +178,12 @@ def naive_nearest(f: np.ndarray, s: np.ndarray) -> float:
     return float(np.mean([(x - s[:, i]) ** 2 for x, i in zip(f.T, nearest, strict=True)]))
 
 
+def naive_patches(f: np.ndarray) -> np.ndarray:
+    grid = f.reshape(SHAPE)
+    corners = itertools.product(range(SHAPE[1] - 2), range(SHAPE[2] - 2))
+    return np.stack([grid[:, i : i + 3, j : j + 3].ravel() for i, j in corners], axis=1)
+
+
 def naive_alike(f: np.ndarray, s: np.ndarray) -> float:
     def distances(x: np.ndarray) -> np.ndarray:
         unit = x / np.linalg.norm(x, axis=0)
@@ -202,6 +209,7 @@ NAIVE: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "wasserstein": naive_wasserstein,
     "histogram": naive_histogram,
     "nearest": naive_nearest,
+    "nearest-patches": lambda f, s: naive_nearest(*map(naive_patches, (f, s))),
     "self-similarity": naive_alike,
 }
 
@@ -334,6 +342,20 @@ def test_samples_are_spread_over_the_picture_and_inside_of_it(
     if height >= 64:
         counts = torch.histc(rows.double(), 4, 0, height)
         assert counts.min() > 0.8 * counts.max()
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1), (2, 2, 7), (2, 7, 2), (2, 40, 60), (2, 300, 200)])
+def test_patches_are_squares_inside_of_the_layer(shape: tuple[int, int, int]) -> None:
+    _, height, width = shape
+    places = torch.arange(height * width, dtype=torch.float64).reshape(1, height, width)
+    found = patches(places, Place.whole(places, "block3_conv1")).reshape(3, 3, -1)
+    down, across = found // width, found % width
+    for step in (1, 2):
+        assert torch.equal(down[step], (down[0] + step).clamp(max=height - 1))
+        assert torch.equal(across[:, step], (across[:, 0] + step).clamp(max=width - 1))
+    corners = found[0, 0].tolist()
+    assert len(set(corners)) == len(corners)
+    assert min(512, max(1, height - 2) * max(1, width - 2)) <= len(corners) <= 1024
 
 
 def test_joint_samples_are_the_same_places_in_every_layer() -> None:

@@ -36,6 +36,7 @@ STYLE_LOSSES: dict[str, str] = {
     "sliced": "sliced Wasserstein distance of sampled positions",
     "histogram": "each channel's histogram, by sorted samples",
     "nearest": "nearest neighbours by cosine, over all layers at once",
+    "nearest-patches": "nearest neighbours of 3x3 patches, layer by layer",
 }
 """The style losses; `losses.STYLE_LOSSES` has their rows."""
 

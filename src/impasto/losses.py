@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from impasto.recipe import Recipe
-from impasto.summaries import COLUMNS, FOURIER, GRAM, MEAN, MOMENTS, SAMPLES, SQUARES, Statistic
+from impasto.summaries import COLUMNS, FOURIER, GRAM, MEAN, MOMENTS, PATCHES, SAMPLES, SQUARES, Statistic
 
 __all__ = [
     "SELF_SIMILARITY",
@@ -35,6 +35,7 @@ __all__ = [
     "gram_mean_std_loss",
     "mean_loss",
     "nearest_losses",
+    "nearest_patch_loss",
     "paired_gaussian_loss",
     "polynomial_loss",
     "self_similarity_loss",
@@ -501,6 +502,28 @@ def nearest_losses(
     }
 
 
+def nearest_patch_loss(patches: Tensor, target: _Neighbours | Tensor) -> Tensor:
+    """Return the mean squared distance to the nearest 3x3 patch of the style, by 9 N; a scalar.
+
+    1/(9 N n) sum_i ||Psi_i(F) - Psi_NN(i)(S)||^2, of patches ``[9 N, n]``. The nearest has the largest
+    normalised cross-correlation; it is chosen anew in every evaluation, and then taken as fixed.
+
+    Defined over n positions: see `summaries.points`.
+
+    Departure from the reference: correlated are patches less their own picture's mean patch, as for
+    `nearest_losses`; and all style layers count, the reference takes block3_conv1 and block4_conv1.
+
+    Reference: Li and Wand, "Combining Markov Random Fields and Convolutional Neural Networks for Image
+    Synthesis" (2016).
+
+    Example:
+        >>> patches = torch.tensor([[0.0, 1.0, 5.0], [3.0, 1.0, 2.0]])
+        >>> nearest_patch_loss(patches + 1, patches).item()
+        1.0
+    """
+    return nearest_losses({"": patches}, {"": target})[""]
+
+
 def self_similarity_loss(samples: Tensor, target: Tensor) -> Tensor:
     """Return how the positions' likeness to each other differs from the content's; a scalar.
 
@@ -635,6 +658,9 @@ STYLE_LOSSES: dict[str, SummaryLoss] = {
     "sliced": SummaryLoss(SAMPLES, each(sliced_loss), _sliced_target, balance=4),
     "histogram": SummaryLoss(SAMPLES, each(sliced_loss), _axes_target, balance=2),
     "nearest": SummaryLoss(COLUMNS, nearest_losses, _neighbours, from_content=True, balance=1.6),
+    "nearest-patches": SummaryLoss(
+        PATCHES, each(nearest_patch_loss), _neighbours, from_content=True, balance=0.9
+    ),
 }
 """The style losses by name; `catalog.STYLE_LOSSES` has a line of help for each."""
 

@@ -22,6 +22,7 @@ __all__ = [
     "GRAM",
     "MEAN",
     "MOMENTS",
+    "PATCHES",
     "SAMPLES",
     "SQUARES",
     "Place",
@@ -32,6 +33,7 @@ __all__ = [
     "gram",
     "mean",
     "moments",
+    "patches",
     "points",
     "samples",
     "squares",
@@ -40,6 +42,9 @@ __all__ = [
 _SAMPLES, _CHANNELS = 2048, 512
 """About so many positions stand for all, where a sum ends and a comparison of positions begins: where a
 layer has so many channels. Finer ones have fewer, and more positions."""
+
+_PATCH = 3
+"""The side of a patch, in cells of its layer."""
 
 _FIELD = 4
 """A hypercolumn sees so many pixels, down and across; in layers that are finer, several cells."""
@@ -213,6 +218,20 @@ def samples(features: Tensor, place: Place) -> Tensor:
     return _gathered(features, place, *points(place))
 
 
+def patches(features: Tensor, place: Place) -> Tensor:
+    """Return the features of 3x3 cells at some positions of the picture, ``[9 N, n]``.
+
+    As `samples`, of the patches that lie inside the layer; one narrower than a patch repeats its last
+    cell.
+
+    Example:
+        >>> features = torch.rand(4, 5, 6)
+        >>> patches(features, Place.whole(features)).shape  # 3x4 of them lie inside
+        torch.Size([36, 12])
+    """
+    return _gathered(features, place, *points(place, _PATCH), _PATCH)
+
+
 def columns(features: Tensor, place: Place) -> Tensor:
     """Return the features at some 2048 places that are the same in every layer, ``[N s^2, n]``.
 
@@ -255,16 +274,18 @@ def points(place: Place, side: int = 1, joint: bool = False) -> tuple[Tensor, Te
 
     One is drawn by chance from each field of a grid: (seed, layer) decide, and where a layer has fewer
     positions all are taken, each once. Every layer gives about as many numbers, block1 16384 positions
-    and block4 2048: what no position sees is free, and in a fine layer a position sees little.
-    ``joint``, they are the same 2048 places of the picture in every layer, corners of fields of ``side``
-    cells; deep cells may be taken several times.
+    and block4 2048: what no position sees is free, and in a fine layer a position sees little. With a
+    ``side``, they are a quarter as many corners of squares of so many cells. ``joint``, they are the
+    same 2048 places of the picture in every layer, corners of fields of ``side`` cells; deep cells may
+    be taken several times.
     """
-    height, width = place.size
     if joint:
-        height, width = max(1, height // side), max(1, width // side)
+        height, width = (max(1, length // side) for length in place.size)
         down = across = math.isqrt(_SAMPLES)
     else:  # a side with fewer cells than fields leaves fields to the other
+        height, width = (max(1, length - side + 1) for length in place.size)
         count = _SAMPLES * _CHANNELS // (LAYERS[place.layer].channels if place.layer else _CHANNELS)
+        count //= 4 if side > 1 else 1  # squares overlap
         down = max(1, round(math.sqrt(count * height / width)))
         across = min(width, max(1, count // down))
         down = min(height, count // across)
@@ -276,11 +297,19 @@ def points(place: Place, side: int = 1, joint: bool = False) -> tuple[Tensor, Te
         rows = _drawn(height, down, chance[0], joint).flatten()
         return rows, _drawn(width, across, chance[1].T, joint).T.flatten()
 
-    rows, columns = (side * x for x in on(height, width))
+    rows, columns = on(height, width)
+    if joint:
+        rows, columns = side * rows, side * columns
     region = place.anchor if joint else place.region
     if region is None:
         return rows, columns
-    weights = region.cpu()[on(region.shape[0], region.shape[1])]
+    if joint:
+        weights = region.cpu()[on(region.shape[0], region.shape[1])]
+    else:  # a square's middle
+        weights = region.cpu()[
+            (rows + side // 2).clamp(max=place.size[0] - 1),
+            (columns + side // 2).clamp(max=place.size[1] - 1),
+        ]
     inside = weights >= min(0.5, weights.max().item())
     return rows[inside], columns[inside]
 
@@ -362,6 +391,9 @@ GRAM = Statistic("gram", lambda f, place: gram(f, place.weights), lambda n, _: (
 MOMENTS = Statistic("moments", lambda f, place: moments(f, place.weights), lambda n, _: (n, n + 1))
 FOURIER = Statistic("fourier", fourier, lambda n, _: (2 * n, 1))
 SAMPLES = Statistic("samples", samples, lambda n, place: (n, len(points(place)[0])), mean=False)
+PATCHES = Statistic(
+    "patches", patches, lambda n, place: (n * _PATCH**2, len(points(place, _PATCH)[0])), mean=False
+)
 COLUMNS = Statistic(
     "columns",
     columns,
