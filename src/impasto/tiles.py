@@ -9,7 +9,7 @@ features are the whole picture's, and the gradients of all windows, added, are i
 Pure geometry: sizes are (height, width), tiles of one picture are in reading order.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import NamedTuple
@@ -116,12 +116,10 @@ def cut(
     layers: Iterable[str],
     tile: tuple[int, int] | None = None,
     padding: str = "zeros",
-    extra: Mapping[str, int] | None = None,
 ) -> list[Tile]:
     """Return the tiles of a picture, of nearly equal sides up to ``tile``, on the pooling grid.
 
-    ``layers`` are those in use; ``extra`` says how many cells around its own a tile is asked for at a
-    layer, for terms that look at neighbours.
+    ``layers`` are those in use.
 
     Raises:
         InputError: circular padding, and a side that would be cut is no multiple of the stride.
@@ -130,7 +128,7 @@ def cut(
         >>> [tile.rows for tile in cut((300, 64), ["block5_conv1"], tile=(160, 64))]
         [Span(start=0, stop=214), Span(start=74, stop=300)]
     """
-    sides = _sides(size, tuple(layers), tile, padding, extra or {})
+    sides = _sides(size, tuple(layers), tile, padding)
     return [
         Tile(rows, columns, {name: (down[name], across[name]) for name in down}, (top, left), size)
         for (top, rows, down), (left, columns, across) in product(*sides)
@@ -145,7 +143,7 @@ def spans(
     Raises:
         InputError: as `cut`.
     """
-    down, across = _sides(size, tuple(layers), tile, padding, {})
+    down, across = _sides(size, tuple(layers), tile, padding)
     return [span for _, span, _ in down], [span for _, span, _ in across]
 
 
@@ -154,7 +152,6 @@ def _sides(
     layers: tuple[str, ...],
     tile: tuple[int, int] | None,
     padding: str,
-    extra: Mapping[str, int],
 ) -> list[list[tuple[Span, Span, dict[str, Step]]]]:
     """Return what tiles own, windows and steps, along both sides."""
     sides = []
@@ -167,7 +164,7 @@ def _sides(
                 f"circular padding cannot be cut at {size[1]}x{size[0]} px: use sides that are "
                 f"multiples of {grid}, more --memory, or another --padding"
             )
-        sides.append([(own, *_walk(own, length, layers, extra, wraps)) for own in owned])
+        sides.append([(own, *_walk(own, length, layers, wraps)) for own in owned])
     return sides
 
 
@@ -179,9 +176,7 @@ def _owned(length: int, limit: int, grid: int) -> list[Span]:
     return [Span(*edge) for edge in pairwise([*edges, length])]
 
 
-def _walk(
-    own: Span, length: int, layers: tuple[str, ...], extra: Mapping[str, int], wraps: bool
-) -> tuple[Span, dict[str, Step]]:
+def _walk(own: Span, length: int, layers: tuple[str, ...], wraps: bool) -> tuple[Span, dict[str, Step]]:
     """Return a tile's window along one side, and its steps by layer, walked from the deepest back."""
     names = list(LAYERS)
     names = names[: names.index(deepest(layers)) + 1]
@@ -192,7 +187,7 @@ def _walk(
         bounds = Span(0, length // scale)
         if need and after_it and stride(after_it) > scale:
             need = Span(2 * need.start, 2 * need.stop)
-        mine = _widened(_cells(own, name), extra.get(name, 0), bounds, wraps)
+        mine = _cells(own, name)
         onward = need or mine
         if own.length == length:  # one piece: all there is, as an uncut picture has it
             mine = onward = out = bounds
@@ -213,11 +208,6 @@ def _walk(
 def _cells(own: Span, layer: str) -> Span:
     scale = stride(layer)
     return Span(own.start // scale, own.stop // scale)
-
-
-def _widened(span: Span, extra: int, bounds: Span, wraps: bool) -> Span:
-    wide = Span(span.start - extra, span.stop + extra)
-    return wide if wraps else Span(max(bounds.start, wide.start), min(bounds.stop, wide.stop))
 
 
 def gather(picture: Tensor, tile: Tile) -> Tensor:
