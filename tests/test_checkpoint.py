@@ -101,6 +101,16 @@ def test_a_damaged_generation_leaves_the_one_before(
     assert checkpoint.load(tmp_path) is None
 
 
+def test_a_save_after_damage_spares_the_generation_that_is_whole(tmp_path: Path) -> None:
+    for seed in range(2):
+        checkpoint.save(tmp_path, state(seed), {"iteration": seed})
+    flip_a_bit(tmp_path / "b.safetensors")
+    assert loaded(tmp_path)[1] == checkpoint.about(tmp_path) == {"iteration": 0}
+    checkpoint.save(tmp_path, state(2), {"iteration": 2})
+    flip_a_bit(tmp_path / "b.safetensors")
+    assert loaded(tmp_path)[1] == {"iteration": 0}
+
+
 @pytest.mark.parametrize("step", range(1, 9))
 def test_at_every_instant_of_a_save_one_generation_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int

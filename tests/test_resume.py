@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from impasto import checkpoint, resume
+from impasto import checkpoint, plan, resume
 from impasto.errors import BusyError, InputError
 from impasto.events import Losses, Step
 from impasto.recipe import Recipe
@@ -139,6 +139,28 @@ def test_runs_are_listed_and_cleaned_but_for_what_is_running() -> None:
     assert resume.clean(["one"]) == ["one"]
     assert resume.listing() == []
     assert resume.find("one") is None
+
+
+def test_a_stray_file_hides_no_run_and_a_foreign_manifest_is_described() -> None:
+    checkpoint.save(resume.folder_of("one"), {"best": torch.zeros(9)}, {"iteration": 3})
+    resume.folder_of("stray").write_bytes(b"")
+    (run,) = resume.listing()
+    assert run.describe().startswith("one  nothing that can be used")
+    assert resume.clean([]) == ["one"]
+
+
+def test_a_plan_that_this_machine_cannot_carry_out_is_none() -> None:
+    made = plan.make(Recipe(size=64), (48, 64))
+    said = resume.plan_as_json(made)
+
+    def found(**other: Any) -> plan.Plan | None:
+        return resume.plan_of(checkpoint.Checkpoint({}, {"plan": {**said, **other}}))
+
+    assert found() == made
+    assert (
+        found(device="cuda:7") is found(levels=[{}]) is found(more=1) is found(precision="int3") is None
+    )
+    assert resume.plan_of(checkpoint.Checkpoint({}, {})) is None
 
 
 def test_conditions_say_what_changed() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from impasto import images, runs, watch
+from impasto import checkpoint, images, runs, watch
 from impasto.errors import BusyError, InputError, Interrupted, RunError
 from impasto.events import Event, Finished, Losses, Started, Step
 from impasto.objective import Evaluation, Objective
@@ -147,6 +148,62 @@ def test_what_was_kept_is_left_alone_by_another_recipe_and_by_a_fresh_start(file
     with pytest.raises(Interrupted):
         runs.carry_out(RECIPE, files, [stop])
     assert notes(RECIPE) == ("resumed at iteration 2",)
+
+
+def test_nothing_is_promised_that_no_clobber_forbids(files: runs.Files) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=r"wrote the best picture to .*out\.png$"):
+        runs.carry_out(RECIPE, dataclasses.replace(files, no_clobber=True), [stop])
+
+
+def test_a_log_that_begins_on_a_resumed_run_has_its_head(files: runs.Files) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files, [stop])
+    log = files.out.with_name("log.csv")
+    with watch.loss_log(log) as keep_log:
+        runs.carry_out(RECIPE, files, [keep_log])
+    head, *rows = log.read_text(encoding="utf-8").splitlines()
+    assert head.startswith("iteration,")
+    assert [row.partition(",")[0] for row in rows] == ["3", "4"]
+
+
+def test_a_state_folder_that_cannot_be_written_fails_no_run(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(files.content))
+    assert runs.carry_out(RECIPE, files, every=0).path == files.out
+
+
+def test_what_was_loaded_to_go_on_is_let_go_of(files: runs.Files) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files, [stop])
+    real, held = checkpoint.load, []
+
+    def load(folder: Path) -> checkpoint.Checkpoint | None:
+        found = real(folder)
+        assert found is not None
+        held.append(weakref.ref(found.state["optimizer"]["angles"]))
+        return found
+
+    def look(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 4:
+            assert held[0]() is None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "load", load)
+        runs.carry_out(RECIPE, files, [look])
+    assert held
 
 
 def test_an_iteration_that_takes_too_long_is_dropped(

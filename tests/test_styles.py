@@ -1,6 +1,7 @@
 """A learned style stands for its painting: the same losses, from a file of some megabytes."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,30 @@ def test_other_weights_and_masks_of_the_painting_are_refused() -> None:
         transfer.plan_for(Recipe(**FIELDS), pictures)
 
 
+def test_summaries_of_another_width_are_refused_and_a_loaded_style_leaves_its_file(
+    tmp_path: Path,
+) -> None:
+    style = learned()
+    wide = {key: torch.ones(99, 100) for key in style.at(style.size).summaries}
+    other = Style(style.name, style.made, {style.size: styles.Learned(wide)})
+    with pytest.raises(InputError, match="of another width"):
+        transfer.picture(PHOTO, other, **FIELDS)
+    back = kept(style, tmp_path)
+    before = of_photo(Recipe(**FIELDS), back)
+    (tmp_path / "style.safetensors").write_bytes(b"")
+    assert of_photo(Recipe(**FIELDS), back) == before
+
+
+def test_the_largest_size_is_that_with_the_longest_side() -> None:
+    one = styles.Learned({})
+    assert Style(
+        "s", Made("", "average", "zeros"), {(64, 40): one, (48, 64): one, (40, 65): one}
+    ).size == (
+        40,
+        65,
+    )
+
+
 def test_a_file_comes_back_as_it_was_and_the_same_style_has_the_same_bytes(tmp_path: Path) -> None:
     style = learned(style_loss=("nearest",))
     back = kept(style, tmp_path)
@@ -182,6 +207,12 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
         lambda: save_file({"8x8/moments": torch.ones(2, 3)}, path, made),
         lambda: save_file({"8x-8/moments/block1_conv1": torch.ones(2, 3)}, path, made),
         lambda: save_file({"8x8/moments/block1_conv1": torch.ones(2)}, path, made),
+        lambda: save_file({"8x8/moments/block1_conv1": torch.ones(3, 3)}, path, made),
+        lambda: save_file({"8x8/moments/block1_conv1": torch.ones(2, 3).double()}, path, made),
+        lambda: save_file({f"{'9' * 400}x8/moments/block1_conv1": torch.ones(2, 3)}, path, made),
+        lambda: save_file({**summary, "9x9/samples/block1_conv1": torch.ones(2, 3)}, path, made),
+        lambda: save_file(summary, path, {"impasto style": "[" * 100_000}),
+        lambda: save_file(summary, path, {"impasto style": '{"weights": 5}'}),
         lambda: save_file({"8x8/moments/block1_conv1": torch.full((2, 3), torch.nan)}, path, made),
     ]
     for break_it in broken:
@@ -191,6 +222,9 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="No such file"):
         styles.load(tmp_path / "none.safetensors")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(InputError, match="not a regular file"):
+        styles.load(tmp_path / "pipe.safetensors")
 
 
 def test_the_command_learns_and_the_file_is_used_like_a_painting(
@@ -219,6 +253,7 @@ def test_the_command_learns_and_the_file_is_used_like_a_painting(
         (("learn", "painting.png", "-o", "no/style.safetensors"), "the folder no does not exist"),
         (("learn", "none.png"), "none.png"),
         (("forget", "painting.png"), "forget"),
+        (("learn", "painting.png", "--recipe", "r.safetensors", "-o", "r.safetensors"), "is an input"),
         (("learn", "painting.png", "--no-clobber", "-o", "old.safetensors"), "--no-clobber"),
     ],
 )
@@ -233,6 +268,7 @@ def test_what_cannot_be_learned_or_written_is_one_line(
     monkeypatch.chdir(tmp_path)
     picture_file("painting.png")
     Path("old.safetensors").write_text("old", encoding="utf-8")
+    Path("r.safetensors").write_text("size = 64", encoding="utf-8")
     assert main(("style", *words)) == 2
     error = capsys.readouterr().err
     assert said in error

@@ -61,13 +61,15 @@ def save(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
         Checkpoint(state={'best': tensor([1., 1.]), 'done': (1, None)}, about={'iteration': 7})
     """
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     number, name = 1, _GENERATIONS[0]
     standing = _manifests(folder)
     if standing:
         number, newest = standing[0][0] + 1, standing[0][1]
         name = next(one for one in _GENERATIONS if one != newest)
     manifest, tensors = _paths(folder, name)
-    manifest.unlink(missing_ok=True)  # it speaks of tensors that are about to go
+    for stale in (manifest, tensors, *folder.glob("*.part")):  # parts of what a kill cut short
+        stale.unlink(missing_ok=True)
     found: list[Tensor] = []
     shape = _described(state, found, {})
     with files.atomic_write(tensors) as file:
@@ -80,10 +82,12 @@ def save(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
 def load(folder: Path) -> Checkpoint | None:
     """Return the newest state that is whole; None if there is none."""
     for _, name, content in _manifests(folder):
-        _, tensors = _paths(folder, name)
+        manifest, tensors = _paths(folder, name)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
             if files.sha256(tensors) == content["tensors"]:
                 return Checkpoint(_restored(content["state"], _read(tensors)), content["about"])
+        with contextlib.suppress(OSError):  # or the next save would spare it, and not the one before
+            manifest.unlink()
     return None
 
 

@@ -257,7 +257,9 @@ class StyleCommand:
         from impasto import runs
 
         out = self.out or Path(f"{self.painting.stem}.safetensors")
-        style = runs.learn(self.recipe, self.painting, out, self.no_clobber)
+        named = (self.recipe_file, Path(self.recipe.weights))
+        others = [path for path in named if path and path.is_file()]
+        style = runs.learn(self.recipe, self.painting, out, self.no_clobber, others)
         at = " and ".join(str(max(size)) for size in style.sizes)
         _print(f"wrote {out}: {self.painting.name} at {at} px, {out.stat().st_size / 1e6:.1f} MB")
 

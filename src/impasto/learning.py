@@ -1,5 +1,7 @@
 """Learn a style: the summaries of a painting at the sizes of a run, to be used without the painting."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,9 @@ def learn(recipe: Recipe, painting: Tensor, name: str = "the style") -> Style:
         ([(16, 32)], torch.Size([64, 65]))
     """
     size = painting.shape[1], painting.shape[2]
-    made = plan.make(recipe, None, size)
+    # All levels, whatever a descent would do with them; nothing descends here.
+    neutral = replace(recipe, init="gray", iterations=100, optimizer="adam", patience=0)
+    made = plan.make(neutral, None, size)
     parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
     network = VGG19.of(recipe, parameters, made.precision, made.device, made.by_winograd)
     wanted = Looks(summaries=styles.wanted(recipe), seed=recipe.seed)

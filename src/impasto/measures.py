@@ -107,7 +107,7 @@ def _bring(
     for style, size in zip(styles, at, strict=True):
         if isinstance(style, Style):
             style.check(recipe)
-            style.check_weights(parameters.sha256)
+            style.check_network(parameters.sha256, lambda layer: len(parameters.biases[layer]))
             brought.append(style.at(size))
         else:
             schedule.check_sides(*size, "a style", smallest)

@@ -481,6 +481,7 @@ def descend(
         RunError: losses are not finite, also after stepping back and halving three times.
     """
     evaluations = 0
+    state = None if state is None else _placed(state, start.device)
 
     def count(picture: Tensor) -> Evaluation:
         nonlocal evaluations
@@ -510,6 +511,8 @@ def descend(
         mean = None if state["mean"] is None else state["mean"].clone()
         iteration, halvings, best = state["iteration"], state["halvings"], state["best"]
         evaluations, totals = state["evaluations"], list(state["totals"])
+    goes_on = state is not None
+    del state  # the optimiser has its own copy
 
     def here() -> Step:
         capture = functools.partial(state_at, iteration)
@@ -529,7 +532,7 @@ def descend(
         }
         return copy.deepcopy(found) if copied else found
 
-    if state is None:
+    if not goes_on:
         yield here()
     reason = "all iterations done"
     while iteration < recipe.iterations:
@@ -559,6 +562,18 @@ def descend(
             best = mean / (1 - recipe.average**iteration)
         yield here()
     return Outcome(reason, iteration, evaluations, best)
+
+
+def _placed(value: Any, device: torch.device) -> Any:  # noqa: ANN401 (a state, or a part of one)
+    """Return a state whose pictures are where the run computes; counters and random states stay."""
+    match value:
+        case Tensor() if value.ndim and value.is_floating_point():
+            return value.to(device)
+        case dict():
+            return {key: _placed(one, device) for key, one in value.items()}
+        case list() | tuple():
+            return type(value)(_placed(one, device) for one in value)
+    return value
 
 
 def _on_plateau(totals: list[float], patience: int) -> bool:

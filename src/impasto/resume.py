@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TextIO
 
 import torch
 
-from impasto import checkpoint, devices, files
+from impasto import checkpoint, devices, files, winograd
 from impasto.checkpoint import Checkpoint
 from impasto.errors import BusyError, InputError
 from impasto.events import Step
@@ -89,13 +89,23 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     return {**said, "device": str(plan.device), "precision": str(plan.precision).removeprefix("torch.")}
 
 
-def plan_of(said: Mapping[str, Any]) -> Plan:
+def plan_of(kept: Checkpoint) -> Plan | None:
+    """Return the plan of a kept run; None where this machine or this version cannot carry it out."""
+    try:
+        plan = plan_from_json(kept.about["plan"])
+        devices.choose_device(str(plan.device))
+    except (KeyError, TypeError, ValueError, RuntimeError, InputError):
+        return None
+    return None if plan.by_winograd and not winograd.available() else plan
+
+
+def plan_from_json(said: Mapping[str, Any]) -> Plan:
     """Return the plan that `plan_as_json` gave.
 
     Example:
         >>> from impasto import plan
         >>> made = plan.make(Recipe(size=64), (48, 64))
-        >>> plan_of(json.loads(json.dumps(plan_as_json(made)))) == made
+        >>> plan_from_json(json.loads(json.dumps(plan_as_json(made)))) == made
         True
     """
 
@@ -173,7 +183,7 @@ def about(
 
 def name_of(out: Path) -> str:
     """Return the name under which an output file is held."""
-    return "out-" + hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    return "out-" + hashlib.sha256(os.fsencode(out.resolve())).hexdigest()[:16]
 
 
 class Kept(NamedTuple):
@@ -186,13 +196,13 @@ class Kept(NamedTuple):
 
     def describe(self) -> str:
         """Say in a line which run it is, and how far."""
-        if not self.about:
+        recipe, inputs = self.about.get("recipe", {}), self.about.get("inputs", {})
+        if not (recipe and inputs):
             return f"{self.key}  nothing that can be used, {self.bytes / 1e6:.1f} MB"
-        recipe, inputs = self.about["recipe"], self.about["inputs"]
         names = [Path(path).name for role in ("content", "styles") for path in inputs.get(role, ())]
         return (
-            f"{self.key}  iteration {self.about['iteration']} of {recipe['iterations']}  "
-            f"{' '.join(names)} -> {self.about['out']}, {self.bytes / 1e6:.1f} MB"
+            f"{self.key}  iteration {self.about.get('iteration')} of {recipe.get('iterations')}  "
+            f"{' '.join(names)} -> {self.about.get('out')}, {self.bytes / 1e6:.1f} MB"
             + (", running" if self.running else "")
         )
 
@@ -209,15 +219,17 @@ def folder_of(name: str) -> Path:
 
 def listing() -> list[Kept]:
     """Return the runs that have not ended, the newest last."""
-    found = []
+    found: list[tuple[float, Kept]] = []
+    folders: list[Path] = []
     with contextlib.suppress(OSError):
-        for folder in sorted(
-            (files.state_folder() / "runs").iterdir(), key=lambda one: one.stat().st_mtime
-        ):
-            about = checkpoint.about(folder) or {}
+        folders = list((files.state_folder() / "runs").iterdir())
+    for folder in folders:
+        with contextlib.suppress(OSError):  # a run that ends meanwhile, or no folder
+            said = checkpoint.about(folder) or {}
             size = sum(path.stat().st_size for path in folder.iterdir())
-            found.append(Kept(folder.name, about, size, _held(_lock_of(folder.name))))
-    return found
+            run = Kept(folder.name, said, size, _held(_lock_of(folder.name)))
+            found.append((folder.stat().st_mtime, run))
+    return [run for _, run in sorted(found, key=lambda pair: pair[0])]
 
 
 def clean(names: list[str]) -> list[str]:
@@ -244,7 +256,10 @@ def hold(name: str, what: str) -> Iterator[None]:
         while (file := _locked(path)) is None:
             pass
     except BlockingIOError:
-        who = path.read_text(encoding="utf-8").strip() or "another process"
+        who = ""
+        with contextlib.suppress(OSError):  # it may just have ended
+            who = path.read_text(encoding="utf-8").strip()
+        who = who or "another process"
         raise BusyError(f"{what} is in use by {who}; wait for it, or stop it") from None
     except OSError:  # a folder that cannot be written to, a file system without locks: go on unheld
         yield

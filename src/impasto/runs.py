@@ -5,7 +5,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,15 +117,16 @@ def carry_out(
     check(files, start)
     pictures = _read(recipe, files, start)  # says what is wrong with a file better than a hash does
     identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
-    key = resume.key(recipe, files.by_role(start), identity.sha256)
+    carried = f"{team.size} {files.save_every > 0}"  # the plan is made for so many, and for snapshots
+    key = resume.key(recipe, files.by_role(start), f"{identity.sha256} {carried}")
     with (
         resume.hold(resume.name_of(files.out), f"the file {files.out}"),
         resume.hold(key, "this run"),
     ):
         kept = None if fresh else resume.find(key)
-        if kept:
-            plan = resume.plan_of(kept.about["plan"])
-        else:
+        plan = resume.plan_of(kept) if kept else None
+        if plan is None:  # nothing was kept, or on a machine that had what this one has not
+            kept = None
             plan = transfer.plan_for(recipe, pictures, team, files.save_every > 0)
         memory.keep(plan.ample)
         images.check_size(files.out, *plan.size)
@@ -134,7 +136,7 @@ def carry_out(
         del pictures, kept  # the run lets go of them as soon as it can
         failures: list[str] = []
         with _memory_errors(plan.size):
-            event = _followed(story, files.out, watchers, keeper, note, failures, team)
+            event = _followed(story, files, watchers, keeper, note, failures, team)
         # A finished run is not lost to a signal: it waits until the picture is written.
         late: list[int] = []
         with _signals(late.append):
@@ -158,8 +160,8 @@ def carry_out(
 
 
 def _followed(
-    story: Iterator[Event],
-    out: Path,
+    story: Generator[Event, None, None],
+    files: Files,
     watchers: Sequence[Watcher],
     keeper: Keeper,
     note: str,
@@ -186,19 +188,25 @@ def _followed(
                     keeper.see(event, now=asked.number is not None)
                     asked.answer()
     except Interrupted as interruption:
+        goes_on = f"the same command goes on from iteration {keeper.kept}"
         if last is None:
+            if keeper.kept is not None:
+                interruption.args = (f"interrupted; {goes_on}",)
             raise
-        images.write(finish(last.best.cpu()), out)
-        said = f"interrupted at iteration {last.iteration}; wrote the best picture to {out}"
-        if keeper.kept is not None:
-            said += f"; the same command goes on from iteration {keeper.kept}"
+        iteration, best = last.iteration, last.best
+        # Finishing takes memory of its own: the run's goes first.
+        del last, event
+        story.close()
+        traceback.clear_frames(interruption.__traceback__)
+        images.write(finish(best.cpu()), files.out)
+        said = f"interrupted at iteration {iteration}; wrote the best picture to {files.out}"
+        if keeper.kept is not None and not files.no_clobber:
+            said += f"; {goes_on}"
         if team.size > 1:
             said += " (torchrun interrupts all processes when one of them has ended)"
         interruption.args = (said,)
         raise
     assert isinstance(event, Finished)
-    if keeper.failure:
-        failures.append(keeper.failure)
     return event
 
 
@@ -233,21 +241,32 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
     return plan, forecast
 
 
-def learn(recipe: Recipe, painting: Path, out: Path, no_clobber: bool = False) -> Style:
-    """Learn a painting's style, write it, and return it.
+def learn(
+    recipe: Recipe,
+    painting: Path,
+    out: Path,
+    no_clobber: bool = False,
+    others: Sequence[Path] = (),
+) -> Style:
+    """Learn a painting's style, write it, and return it; ``others`` are files that are used besides.
 
     Raises:
         InputError: something the user can mend, found before the work starts wherever possible.
     """
     if out.suffix != styles.SUFFIX:
         raise InputError(f"{out} must end in {styles.SUFFIX}: a style is known by its name")
-    _check_target(out, [painting])
+    _check_target(out, [painting, *others])
     if no_clobber and out.exists():
         raise InputError(f"{out} exists and --no-clobber forbids replacing it")
     (scale,) = recipe.scale_of_styles(1)
-    picture = _Reader(recipe).picture(painting, scale)
-    style = learning.learn(recipe, picture, out.name)
-    styles.save(style, out)
+    with resume.hold(resume.name_of(out), f"the file {out}"):
+        picture = _Reader(recipe).picture(painting, scale)
+        with _memory_errors((picture.shape[1], picture.shape[2])):
+            style = learning.learn(recipe, picture, out.name)
+        try:
+            styles.save(style, out)
+        except OSError as error:
+            raise InputError(f"cannot write {out}: {error.strerror}") from None
     return style
 
 

@@ -6,6 +6,7 @@ to one network: its weights, pooling and padding stand beside them.
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from impasto import files
 from impasto.errors import InputError
+from impasto.layers import LAYERS
 from impasto.losses import STYLE_LOSSES, exact
 from impasto.recipe import Recipe
 from impasto.summaries import FOURIER, MOMENTS, SAMPLES, Place, Statistic
@@ -26,6 +28,10 @@ SUFFIX = ".safetensors"
 """How the name of a learned style ends."""
 
 _HEADER = "impasto style"
+_LARGEST = 1 << 30
+_KEY = re.compile(
+    r"(?P<height>[1-9]\d{0,5})x(?P<width>[1-9]\d{0,5})/(?P<statistic>[a-z]+)/(?P<layer>block\d_conv\d)"
+)
 
 _AS_LARGE = 1.05
 """Sizes that differ by less than this factor count as the same."""
@@ -108,7 +114,7 @@ class Style:
     @property
     def size(self) -> tuple[int, int]:
         """The largest (height, width) that it was learned at."""
-        return max(self.sizes)
+        return max(self.sizes, key=max)
 
     def at(self, size: tuple[int, int]) -> Learned:
         """Return the summaries of the size that is nearest."""
@@ -150,8 +156,8 @@ class Style:
                     at = "" if any(key[1] == layer for key in some.summaries) else f" at {layer}"
                     raise InputError(f"{self.name} was not learned for --style-loss {name}{at}; {again}")
 
-    def check_weights(self, sha256: str) -> None:
-        """Refuse weights that it was not learned with.
+    def check_network(self, sha256: str, channels: Callable[[str], int]) -> None:
+        """Refuse weights that it was not learned with, and summaries that are not of their channels.
 
         Raises:
             InputError: as above.
@@ -161,6 +167,14 @@ class Style:
                 f"{self.name} was learned with other --weights (SHA-256 {self.made.weights[:12]}...); "
                 "use those, or learn it again"
             )
+        for learned in self.sizes.values():
+            for (statistic, layer), summary in learned.summaries.items():
+                rows, width = len(summary), channels(layer)
+                # Columns and patches have several cells of each channel.
+                if rows % width or (statistic == MOMENTS.name and rows != width):
+                    raise InputError(
+                        f"{self.name} is damaged: {statistic} of {layer} are of another width"
+                    )
 
 
 def save(style: Style, path: Path) -> None:
@@ -192,21 +206,44 @@ def load(path: Path) -> Style:
 
     sizes: dict[tuple[int, int], dict[tuple[str, str], Tensor]] = {}
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a regular file; give a style file")
+        if path.stat().st_size > _LARGEST:
+            raise InputError(
+                f"the style {path} is over {_LARGEST >> 20} MiB; learn fewer sizes or losses"
+            )
         with safe_open(path, framework="pt") as file:
-            made = Made(**json.loads((file.metadata() or {})[_HEADER]))
+            made = _made((file.metadata() or {})[_HEADER])
             for key in file.keys():  # noqa: SIM118 (no mapping)
-                size, statistic, layer = key.split("/")
-                height, width = map(int, size.split("x"))
-                summary = file.get_tensor(key)
-                if summary.ndim != 2 or not summary.numel() or not summary.isfinite().all():
-                    raise ValueError(f"{key} is no summary")
-                sizes.setdefault((height, width), {})[statistic, layer] = summary
-        if not sizes or min(map(min, sizes)) < 1:
-            raise ValueError("it holds no sizes")
+                words = _KEY.fullmatch(key)
+                if words is None or words["layer"] not in LAYERS:
+                    raise ValueError(f"{key!r} names no summary")
+                summary = file.get_tensor(key).clone()  # or it would change with the file
+                _check_summary(key, words["statistic"], summary)
+                size = int(words["height"]), int(words["width"])
+                sizes.setdefault(size, {})[words["statistic"], words["layer"]] = summary
+        if len({tuple(found) for found in sizes.values()}) != 1:
+            raise ValueError("its sizes hold other summaries than each other, or there is none")
     except OSError as error:
         raise InputError(f"cannot read the style {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"cannot read the style {path}: damaged, or not what `impasto style learn` writes ({error})"
         ) from None
     return Style(str(path), made, {size: Learned(found) for size, found in sorted(sizes.items())})
+
+
+def _made(header: str) -> Made:
+    said = json.loads(header)
+    if not (isinstance(said, dict) and all(isinstance(word, str) for word in said.values())):
+        raise ValueError("its header is not of words")
+    return Made(**said)
+
+
+def _check_summary(key: str, statistic: str, summary: Tensor) -> None:
+    if summary.ndim != 2 or not summary.numel() or summary.dtype != torch.float32:
+        raise ValueError(f"{key} is no summary")
+    if not summary.isfinite().all():
+        raise ValueError(f"{key} is not finite")
+    if statistic == MOMENTS.name and summary.shape[1] != summary.shape[0] + 1:
+        raise ValueError(f"{key} are no moments")

@@ -5,7 +5,7 @@ Pictures are tensors ``[3, H, W]``, float32, sRGB in 0..1, of any size: they are
 
 import functools
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ def run(
     plan: Plan,
     state: dict[str, Any] | None = None,
     team: Team = ALONE,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Carry out a recipe; yield `Started`, a `Step` per iteration from 0, and `Finished`.
 
     ``state`` is what a step's ``state()`` gave: the run goes on after that step. The other ranks of a
@@ -76,7 +76,7 @@ def run(
     plan = replace(plan, device=team.place(plan.device))
     network, parameters = _network(recipe, plan)
     for style in pictures.learned:
-        style.check_weights(parameters.sha256)
+        style.check_network(parameters.sha256, lambda layer: len(parameters.biases[layer]))
     finish = functools.partial(_finished, recipe, plan.size, _remembered(recipe, pictures))
     pictures = _recoloured(recipe, pictures)
     yield Started(
@@ -106,9 +106,10 @@ def run(
             start = torch.where(keep.to(start.device), content, start)
         del content, styles, picture, regions
         descent = descend(level.recipe(recipe), start, _holding(objective, keep), state)
-        del start  # it is the descent's now, which frees it
+        del start  # it is the descent's now, which frees it, as it does the state
+        state = None
         outcome = yield from _numbered(descent, done, skip_start=bool(done.levels))
-        done, picture, state = done.after(outcome), outcome.best, None
+        done, picture = done.after(outcome), outcome.best
         if level is not plan.levels[-1]:
             team.tell("next level")
             del objective, descent  # before the next level makes its own
@@ -158,8 +159,7 @@ def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE, snapshots: 
     Raises:
         InputError: as `plan.make`, and masks do not fit their pictures or each other.
     """
-    for style in pictures.learned:
-        style.check(recipe)
+    _check_learned(recipe, pictures)
     found, masked = sizes(pictures), shapes(pictures)
     made = planning.make(recipe, *found, ranks=team.size, masks=masked, snapshots=snapshots)
     _remembered(recipe, pictures)
@@ -214,22 +214,24 @@ def _numbered(
     """
     # Whoever keeps a step keeps its pictures, but not the optimiser that its state comes from.
     now: list[Step] = []
-    while True:
-        try:
-            step = next(descent)
-        except StopIteration as end:
-            now.clear()
-            return end.value  # type: ignore[no-any-return]
-        now[:] = [step]
-        if not (skip_start and step.iteration == 0):
-            yield replace(
-                step,
-                level=done.levels,
-                iteration=done.iterations + step.iteration,
-                evaluations=done.evaluations + step.evaluations,
-                state=functools.partial(_state, now, step.iteration, done),
-            )
-        del step
+    try:
+        while True:
+            try:
+                step = next(descent)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            now[:] = [step]
+            if not (skip_start and step.iteration == 0):
+                yield replace(
+                    step,
+                    level=done.levels,
+                    iteration=done.iterations + step.iteration,
+                    evaluations=done.evaluations + step.evaluations,
+                    state=functools.partial(_state, now, step.iteration, done),
+                )
+            del step
+    finally:
+        now.clear()
 
 
 def _state(now: list[Step], iteration: int, done: Done, copied: bool = True) -> dict[str, Any]:
@@ -342,6 +344,18 @@ def _placed(
     ]
 
 
+def _check_learned(recipe: Recipe, pictures: Pictures) -> None:
+    """Refuse what learned styles were not learned for, and what needs the painting itself."""
+    for style in pictures.learned:
+        style.check(recipe)
+    if recipe.color == "match":
+        _refuse_learned(pictures, "--color match")
+    if recipe.color_method == "luminance":
+        _refuse_learned(pictures, "--color-method luminance")
+    if recipe.init == "style":
+        _refuse_learned(pictures, "--init style")
+
+
 def _refuse_learned(pictures: Pictures, option: str) -> None:
     if pictures.learned:
         name = pictures.learned[0].name
@@ -359,9 +373,6 @@ def _recoloured(recipe: Recipe, pictures: Pictures) -> Pictures:
         return pictures
     if content is None:
         raise InputError(f"--color {recipe.color}: this run has no photograph; use --color style")
-    if recipe.color == "match" or recipe.color_method == "luminance":
-        by = "--color match" if recipe.color == "match" else "--color-method luminance"
-        _refuse_learned(pictures, by)
     if recipe.color == "match":
         method = "monge" if recipe.color_method == "auto" else recipe.color_method
         matched = (color.match(x, content, method, recipe.color_strength) for x in pictures.paintings)
@@ -376,7 +387,8 @@ def _recoloured(recipe: Recipe, pictures: Pictures) -> Pictures:
 
 def _as_seen(recipe: Recipe, picture: Tensor) -> Tensor:
     """Return a finished picture in the colours that the descent saw."""
-    return color.luminance(picture) if recipe.color_method == "luminance" else picture
+    grey = recipe.color_method == "luminance" and recipe.color_strength
+    return color.luminance(picture) if grey else picture
 
 
 def _remembered(recipe: Recipe, pictures: Pictures) -> Pictures:
@@ -425,7 +437,6 @@ def _start(recipe: Recipe, pictures: Pictures, plan: Plan) -> Tensor:
     if recipe.init == "content" and pictures.content is not None:
         return pictures.content
     if recipe.init == "style" and pictures.styles:
-        _refuse_learned(pictures, "--init style")
         return schedule.cover(pictures.paintings[0], plan.levels[0].size)
     if recipe.init == "gray":
         return torch.full((3, height, width), 0.5)

@@ -124,16 +124,21 @@ def loss_log(path: Path) -> Iterator[Watcher]:
     """
     with ExitStack() as stack:
         file: TextIO
+        headed = False
 
         def watch(event: Event) -> None:
-            nonlocal file
+            nonlocal file, headed
             if isinstance(event, Started):
-                file = stack.enter_context(_open_log(path, event.done))
+                before = [] if event.done is None else _rows(path, event.done)
+                file = stack.enter_context(_open_log(path))
+                file.writelines(before)
+                headed = bool(before)
             if not isinstance(event, Step):
                 return
             writer = csv.writer(file, lineterminator="\n")
             found = event.losses
-            if event.iteration == 0:
+            if not headed:
+                headed = True
                 layers = [f"content {name}" for name in found.content_layers]
                 layers += [f"style {name}" for name in found.style_layers]
                 head = ["iteration", "evaluations", "level", "total", "content", "style", "tv"]
@@ -145,16 +150,20 @@ def loss_log(path: Path) -> Iterator[Watcher]:
         yield watch
 
 
-def _open_log(path: Path, done: int | None) -> TextIO:
-    before: list[str] = []
-    if done is not None and path.exists():
-        with contextlib.suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as old:
-            head, *rows = old
-            before = [head, *(row for row in rows if int(row.partition(",")[0]) <= done)]
+def _rows(path: Path, done: int) -> list[str]:
+    """Return the head and the whole rows of an old log up to an iteration, if there is one."""
+    found: list[str] = []
+    with contextlib.suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as old:
+        for line in old:
+            whole = line.endswith("\n") and (not found or line.count(",") == found[0].count(","))
+            if whole and (not found or int(line.partition(",")[0]) <= done):
+                found.append(line)
+    return found
+
+
+def _open_log(path: Path) -> TextIO:
     try:
-        file = path.open("w", newline="", encoding="utf-8", buffering=1)
-        file.writelines(before)
-        return file
+        return path.open("w", newline="", encoding="utf-8", buffering=1)
     except OSError as error:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from None
 
