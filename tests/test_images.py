@@ -1,16 +1,22 @@
 """Pictures of every kind that Pillow knows, in and out."""
 
+import ast
 import io
+import itertools
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch import Tensor
 
-from impasto import images, masks, schedule
+from impasto import images, masks, profiles, schedule
 from impasto.errors import InputError
 
 RED, SHADE = (200, 40, 90), 120
@@ -336,3 +342,202 @@ def test_a_mask_is_refused_like_a_picture(tmp_path: Path) -> None:
             read(tmp_path / "m.png", memory=1 << 19)
         with pytest.raises(InputError, match=r"m.png is 400x300 px, its picture 40x40 px"):
             read(tmp_path / "m.png", (40, 40))
+
+
+WIDE = bytes(
+    imagecodecs.cms_profile(
+        "rgb",
+        whitepoint=[0.3127, 0.3290, 1.0],
+        primaries=[0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1],
+        gamma=2.2,
+    )
+)
+"""A profile with Adobe RGB's primaries."""
+
+
+def cmyk_profile() -> bytes:
+    """Return a profile of inks, each of which takes a quarter of the lightness L*."""
+    corners = itertools.product((0, 1), repeat=4)
+    lab = b"".join(bytes([round(255 * (1 - sum(inks) / 4)), 128, 128]) for inks in corners)
+    one = (65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + struct.pack(">9i", *one)
+    table += bytes(range(256)) * 4 + lab + bytes(range(256)) * 3
+    head = bytearray(128)
+    struct.pack_into(">I", head, 0, 144 + len(table))
+    head[8:24] = b"\x02\x40\x00\x00prtrCMYKLab "
+    head[36:40] = b"acsp"
+    struct.pack_into(">3i", head, 68, 63190, 65536, 54061)
+    return bytes(head) + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+def test_a_profile_says_what_numbers_mean(tmp_path: Path) -> None:
+    """Adobe RGB (180, 120, 90) by its equations: gamma, matrices of its primaries and of sRGB's."""
+    to_xyz = torch.tensor(
+        [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
+    ).double()
+    to_rgb = torch.tensor(
+        [[3.24097, -1.53738, -0.49861], [-0.96924, 1.87597, 0.04156], [0.05563, -0.20398, 1.05697]]
+    ).double()
+    linear = to_rgb @ to_xyz @ (torch.tensor([180, 120, 90]).double() / 255) ** 2.2
+    expected = 1.055 * linear ** (1 / 2.4) - 0.055
+    image = Image.new("RGB", (20, 20), (180, 120, 90))
+    for name in ("a.png", "a.tif", "a.jpg"):
+        image.save(tmp_path / name, icc_profile=WIDE, **({"quality": 100} if name == "a.jpg" else {}))
+        found = images.read(tmp_path / name)[:, 9, 9].double()
+        torch.testing.assert_close(found, expected, atol=2e-3 if name != "a.jpg" else 6e-3, rtol=0)
+    deep = numpy.full((20, 20, 3), (180 * 257, 120 * 257, 90 * 257), numpy.uint16)
+    tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb", iccprofile=WIDE)
+    torch.testing.assert_close(
+        images.read(tmp_path / "deep.tif")[:, 9, 9].double(), expected, atol=2e-3, rtol=0
+    )
+
+
+def test_inks_go_through_their_profile(tmp_path: Path) -> None:
+    inks = Image.new("CMYK", (20, 20), (255, 0, 0, 0))
+    grey = 1.055 * (((75 + 16) / 116) ** 3) ** (1 / 2.4) - 0.055  # of L* = 75
+    for name in ("c.tif", "c.jpg"):
+        inks.save(tmp_path / name, icc_profile=cmyk_profile())
+        found = images.read(tmp_path / name)[:, 9, 9]
+        torch.testing.assert_close(found, torch.full((3,), grey), atol=4e-3, rtol=0)
+
+
+@pytest.mark.parametrize("profile", [b"junk", cmyk_profile(), WIDE[:200], b"\0" * 400])
+def test_a_profile_that_cannot_be_used_is_ignored(tmp_path: Path, profile: bytes) -> None:
+    Image.new("RGB", (20, 20), RED).save(tmp_path / "p.png", icc_profile=profile)
+    assert images.to_8_bit(images.read(tmp_path / "p.png"))[3, 3].tolist() == list(RED)
+
+
+def test_greys_may_have_a_profile_of_greys_or_of_colours(tmp_path: Path) -> None:
+    dark = bytes(imagecodecs.cms_profile("gray", gamma=1.0))
+    for mode, profile, expected in (("L", dark, 0.7353), ("LA", dark, 0.7353), ("L", WIDE, 0.5)):
+        image = Image.new("L", (20, 20), 128).convert(mode)
+        image.save(tmp_path / "g.png", icc_profile=profile)
+        found = images.read(tmp_path / "g.png")[:, 3, 3]
+        torch.testing.assert_close(found, torch.full((3,), expected), atol=6e-3, rtol=0)
+
+
+def test_lab_is_read_in_its_colours(tmp_path: Path) -> None:
+    lab = Image.merge("LAB", [Image.new("L", (20, 20), value) for value in (191, 128, 128)])
+    lab.save(tmp_path / "lab.tif")
+    found = images.read(tmp_path / "lab.tif")[:, 3, 3]
+    grey = 1.055 * (((191 / 2.55 + 16) / 116) ** 3) ** (1 / 2.4) - 0.055
+    torch.testing.assert_close(found, torch.full((3,), grey), atol=0.02, rtol=0)
+
+
+def noise(*shape: int) -> numpy.ndarray:
+    return numpy.random.default_rng(0).integers(0, 65536, shape, dtype=numpy.uint16)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bits_are_read_at_full_depth(tmp_path: Path, channels: int) -> None:
+    deep = noise(20, 30, channels)
+    if channels in (2, 4):
+        deep[:, :, -1] = 65535
+    colours = deep if channels in (1, 3) else deep[:, :, :-1]
+    expected = torch.from_numpy(colours / 65535).permute(2, 0, 1).float().expand(3, -1, -1)
+    (tmp_path / "p.png").write_bytes(imagecodecs.png_encode(deep.squeeze()))
+    options = {"photometric": "rgb" if channels > 2 else "minisblack"}
+    if channels in (2, 4):
+        options["extrasamples"] = ["unassalpha"]  # type: ignore[assignment]
+    names = ["p.png"]
+    for packed in ("none", "zlib", "lzw"):
+        names.append(f"{packed}.tif")
+        tifffile.imwrite(tmp_path / names[-1], deep.squeeze(), compression=packed, **options)
+    if channels == 3:
+        names.append("planes.tif")
+        planes = numpy.moveaxis(deep, 2, 0)
+        tifffile.imwrite(tmp_path / names[-1], planes, planarconfig="separate", **options)
+        names.append("float.tif")
+        tifffile.imwrite(tmp_path / names[-1], (deep / 65535).astype(numpy.float32), **options)
+    for name in names:
+        torch.testing.assert_close(images.read(tmp_path / name), expected, atol=1e-7, rtol=0, msg=name)
+        shrunk = images.read(tmp_path / name, longest=17)
+        torch.testing.assert_close(shrunk, schedule.fit(expected, 17), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["png", "none", "zlib", "lzw", "float"])
+def test_a_truncated_deep_picture_is_refused(tmp_path: Path, kind: str, kept: float) -> None:
+    whole = io.BytesIO()
+    if kind == "png":
+        whole.write(imagecodecs.png_encode(noise(40, 40, 3)))
+    elif kind == "float":
+        tifffile.imwrite(whole, (noise(40, 40, 3) / 65535).astype(numpy.float32), photometric="rgb")
+    else:
+        tifffile.imwrite(whole, noise(40, 40, 3), photometric="rgb", compression=kind)
+    (tmp_path / "half").write_bytes(whole.getvalue()[: int(kept * len(whole.getvalue()))])
+    with pytest.raises(InputError, match="half") as refused:
+        images.read(tmp_path / "half")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_deep_tiffs_out_of_range_are_clipped_and_nan_is_refused(tmp_path: Path) -> None:
+    values = numpy.full((20, 20, 3), 0.25, numpy.float32)
+    values[0, 0] = -3, 7, 1
+    tifffile.imwrite(tmp_path / "f.tif", values, photometric="rgb")
+    assert images.read(tmp_path / "f.tif")[:, 0, :2].flatten().tolist() == [0, 0.25, 1, 0.25, 1, 0.25]
+    values[3, 4, 2] = numpy.nan
+    tifffile.imwrite(tmp_path / "bad.tif", values, photometric="rgb")
+    with pytest.raises(InputError, match="NaN or infinite"):
+        images.read(tmp_path / "bad.tif")
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_a_deep_picture_is_read_upright(tmp_path: Path, orientation: int, kind: str) -> None:
+    seen = noise(20, 30, 3)
+    planes = [TURNS[orientation](seen[:, :, channel]) for channel in range(3)]
+    stored = numpy.ascontiguousarray(numpy.stack(planes, 2))
+    if kind == "png":
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        encoded, chunk = imagecodecs.png_encode(stored), b"eXIf" + exif.tobytes()[6:]
+        sized = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        (tmp_path / "p").write_bytes(encoded[:33] + sized + encoded[33:])
+    else:
+        tags = [(0x0112, "H", 1, orientation, True)]
+        tifffile.imwrite(tmp_path / "p", stored, photometric="rgb", extratags=tags)
+    found = images.read(tmp_path / "p").permute(1, 2, 0) * 65535
+    assert (found.round().int().numpy() == seen).all()
+
+
+def test_what_is_no_allowed_format_is_refused_whatever_its_name(tmp_path: Path) -> None:
+    drawing = b"<svg xmlns='http://www.w3.org/2000/svg' width='40' height='40'/>"
+    tga = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(tga, "TGA")
+    for content in (drawing, tga.getvalue(), b"%!PS-Adobe-3.0 EPSF-3.0\n", b"P6 40 40 255\n", b""):
+        (tmp_path / "p.png").write_bytes(content)
+        with pytest.raises(InputError, match=r"p\.png is not a picture; readable are PNG, JPEG"):
+            images.read(tmp_path / "p.png")
+
+
+OPENERS = {
+    "Image.open": ("images.py", "samples.py"),
+    "imagecodecs.png_decode": ("images.py",),
+    "tifffile.TiffFile": ("images.py",),
+    "tifffile.imread": (),
+    "torch.load": ("weights.py",),
+    "pickle.load": (),
+    "pickle.loads": (),
+}
+"""Calls that read what others wrote, and the files that may make them."""
+
+
+def test_files_of_others_are_opened_in_one_place() -> None:
+    for path in Path(images.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert path.name in OPENERS.get(name, (path.name,)), f"{path.name} calls {name}"
+                assert not name.endswith((".extractall", ".unpack_archive")), f"{path.name}: {name}"
+                if name == "torch.load":
+                    assert "weights_only=True" in ast.unparse(node)
+                if name == "Image.open" and path.name == "images.py":
+                    assert "formats=READABLE" in ast.unparse(node)
+
+
+@pytest.mark.parametrize("suffix", images.WRITABLE)
+def test_what_is_written_says_that_it_is_srgb(tmp_path: Path, suffix: str) -> None:
+    images.write(structured(), tmp_path / f"p{suffix}")
+    with Image.open(tmp_path / f"p{suffix}") as image:
+        assert image.info["icc_profile"] == profiles.srgb()
