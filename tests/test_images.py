@@ -13,7 +13,7 @@ import numpy
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from impasto import images, masks, profiles, schedule
@@ -541,3 +541,97 @@ def test_what_is_written_says_that_it_is_srgb(tmp_path: Path, suffix: str) -> No
     images.write(structured(), tmp_path / f"p{suffix}")
     with Image.open(tmp_path / f"p{suffix}") as image:
         assert image.info["icc_profile"] == profiles.srgb()
+
+
+DEEP = [".png", ".tif", ".TIFF"]
+
+
+@pytest.mark.parametrize("suffix", DEEP)
+def test_16_bits_are_written_and_read_back(tmp_path: Path, suffix: str) -> None:
+    picture = torch.from_numpy(noise(3, 31, 20) / 65535).float()
+    metadata = images.Metadata(dpi=(300, 150))
+    for name in (f"one{suffix}", f"other{suffix}"):
+        images.write(picture, tmp_path / name, 16, metadata)
+    assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"other{suffix}").read_bytes()
+    torch.testing.assert_close(images.read(tmp_path / f"one{suffix}"), picture, atol=1e-7, rtol=0)
+    with Image.open(tmp_path / f"one{suffix}") as image:
+        assert image.info["icc_profile"] == profiles.srgb()
+        assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+    found = images.read_photograph(tmp_path / f"one{suffix}").metadata
+    assert found.dpi == pytest.approx((300, 150), abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_16_bits_need_a_format_that_holds_them(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(InputError, match=r"8 bits; for --bit-depth 16 write \.png or \.tif"):
+        images.write(structured(), tmp_path / f"p{suffix}", 16)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_a_picture_in_another_profile_is_the_same_picture(tmp_path: Path, bit_depth: int) -> None:
+    images.write(structured(), tmp_path / "p.png", bit_depth, images.Metadata(WIDE))
+    with Image.open(tmp_path / "p.png") as image:
+        assert image.info["icc_profile"] == WIDE
+        assert image.getpixel((0, 0)) != (0, 255, 0)  # Adobe RGB has other numbers for it
+    levels = 255 if bit_depth == 8 else 65535
+    found = images.read(tmp_path / "p.png")
+    # A level of 8 bits near black is several of sRGB's there.
+    torch.testing.assert_close(found, structured(), atol=20 / levels + 1e-3, rtol=0)
+    with pytest.raises(InputError, match="none that colours can be written in"):
+        images.write(structured(), tmp_path / "q.png", 8, images.Metadata(cmyk_profile()))
+
+
+def camera() -> Image.Exif:
+    """Return what a camera says of a photograph."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "A. Painter"
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.XPComment] = b"h\0i\0"
+    exposure = {ExifTags.Base.ExposureTime: 0.01, ExifTags.Base.MakerNote: b"secret"}
+    exif.get_ifd(ExifTags.IFD.Exif).update(exposure)
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({ExifTags.GPS.GPSLatitudeRef: "N"})
+    return exif
+
+
+@pytest.mark.parametrize("located", [False, True])
+@pytest.mark.parametrize("suffix", images.WRITABLE)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_who_and_how_are_kept_and_where_if_asked_for(
+    tmp_path: Path, kind: str, suffix: str, located: bool
+) -> None:
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>secret</x:xmpmeta>"
+    more = {"xmp": xmp} if kind in ("JPEG", "WEBP") else {}
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo", kind, exif=camera(), dpi=(300, 300), **more)
+    metadata = images.read_photograph(tmp_path / "photo").metadata
+    if not located:
+        metadata = metadata.without_location()
+    out = tmp_path / f"out{suffix}"
+    images.write(structured(), out, 8, metadata)
+    assert b"secret" not in out.read_bytes()
+    with Image.open(out) as image:
+        exif = image.getexif()
+        assert exif[ExifTags.Base.Artist] == "A. Painter"
+        assert exif.get(ExifTags.Base.Orientation, 1) == 1
+        assert ExifTags.Base.XPComment not in exif
+        whole = "TIFF" not in (kind, images.WRITABLE[suffix][0])  # a TIFF has the texts alone
+        exposure = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ExposureTime, 0)
+        assert exposure == pytest.approx(0.01 * whole)
+        place = {ExifTags.GPS.GPSLatitudeRef: "N"} if whole and located else {}
+        assert dict(exif.get_ifd(ExifTags.IFD.GPSInfo)) == place
+        if "WEBP" not in (kind, images.WRITABLE[suffix][0]):
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", DEEP)
+def test_a_deep_picture_keeps_who_made_it(tmp_path: Path, suffix: str) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.jpg", exif=camera())
+    metadata = images.read_photograph(tmp_path / "photo.jpg").metadata
+    images.write(structured(), tmp_path / f"out{suffix}", 16, metadata)
+    with Image.open(tmp_path / f"out{suffix}") as image:
+        assert image.getexif()[ExifTags.Base.Artist] == "A. Painter"
+
+
+def test_damaged_exif_is_left_out(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "p.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xffjunk")
+    assert images.read_photograph(tmp_path / "p.jpg").metadata.exif == b""

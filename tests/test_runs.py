@@ -9,10 +9,12 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import imagecodecs
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from rich.console import Console
 from torch import Tensor
 
@@ -384,9 +386,9 @@ def test_a_signal_while_the_picture_is_written_waits_for_it(
 ) -> None:
     real = images.write
 
-    def write(picture: Tensor, path: Path) -> None:
+    def write(picture: Tensor, path: Path, **options: Any) -> None:
         os.kill(os.getpid(), number)
-        real(picture, path)
+        real(picture, path, **options)
 
     monkeypatch.setattr(images, "write", write)
     with pytest.raises(Interrupted, match=r"interrupted at the end; wrote .*out\.png") as stopped:
@@ -497,3 +499,51 @@ def test_a_style_mask_alone_is_refused(files: runs.Files, tmp_path: Path) -> Non
     mask = mask_file(tmp_path / "m.png", 0, 255)
     with pytest.raises(InputError, match="--style-mask needs --content-mask"):
         runs.carry_out(RECIPE, dataclasses.replace(files, style_mask=(mask,)))
+
+
+def test_what_the_photograph_says_of_itself_is_in_every_picture_of_the_run(
+    files: runs.Files, tmp_path: Path
+) -> None:
+    wide = bytes(imagecodecs.cms_profile("adobergb"))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "A. Painter"
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({ExifTags.GPS.GPSLatitudeRef: "N"})
+    assert files.content is not None
+    with Image.open(files.content) as image:
+        image.save(tmp_path / "wide.png", icc_profile=wide, exif=exif)
+    asked = dataclasses.replace(
+        files,
+        content=tmp_path / "wide.png",
+        out=tmp_path / "deep.png",
+        bit_depth=16,
+        save_every=2,
+        keep_profile=True,
+        keep_metadata=True,
+    )
+    events: list[Event] = []
+    result = runs.carry_out(RECIPE, asked, [events.append])
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    saved = images.read(asked.out)
+    assert result.losses == finished.evaluate(saved)
+    torch.testing.assert_close(saved, finished.picture, atol=1e-3, rtol=0)
+    for name in ("deep.png", "deep.0002.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.info["icc_profile"] == wide
+            assert image.getexif()[ExifTags.Base.Artist] == "A. Painter"
+            assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+    runs.carry_out(RECIPE, dataclasses.replace(files, content=asked.content))
+    with Image.open(files.out) as image:
+        assert image.info["icc_profile"] != wide
+        assert image.getexif()[ExifTags.Base.Artist] == "A. Painter"
+        assert not image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+
+
+def test_a_profile_that_cannot_be_written_in_is_refused_before_the_work(files: runs.Files) -> None:
+    assert files.content is not None
+    grey = bytes(imagecodecs.cms_profile("gray", gamma=2.2))
+    Image.new("L", (40, 32), 99).save(files.content, icc_profile=grey)
+    with pytest.raises(InputError, match=r"--keep-profile: .* of grey or inks"):
+        runs.carry_out(RECIPE, dataclasses.replace(files, keep_profile=True))
+    with pytest.raises(InputError, match=r"for --bit-depth 16 write \.png or \.tif"):
+        runs.check(dataclasses.replace(files, out=files.out.with_suffix(".jpg"), bit_depth=16))

@@ -59,6 +59,8 @@ class _Descent:
     """Write the losses of every iteration to this CSV file."""
     save_every: Annotated[int, arg(metavar="N")] = 0
     """Also write every N-th picture as OUT.NNNN.png, in OUT's format."""
+    bit_depth: Literal[8, 16] = 8
+    """Bits of a colour in what is written; 16 for .png and .tif."""
     checkpoint_every: Annotated[float, arg(metavar="SECONDS")] = 30.0
     """Keep the run's state so often, or less where that takes over 2 % of the time: the same command
     goes on from there."""
@@ -91,6 +93,7 @@ class _Descent:
             log=self.log,
             no_clobber=self.no_clobber,
             save_every=self.save_every,
+            bit_depth=self.bit_depth,
             others=tuple(path for path in named if path and path.is_file()),
             **more,
         )
@@ -108,8 +111,6 @@ class _Descent:
             watchers = [stack.enter_context(watch.progress(console))]
             if self.log:
                 watchers.append(stack.enter_context(watch.loss_log(self.log)))
-            if self.save_every:
-                watchers.append(watch.snapshots(files.out, self.save_every))
             result = runs.carry_out(
                 self.recipe, files, watchers, team, self.checkpoint_every, self.fresh
             )
@@ -124,7 +125,22 @@ class _Descent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer(_Descent):
+class _OfPhotograph(_Descent):
+    """The flags of the commands that make a picture of a photograph."""
+
+    keep_profile: Flag = False
+    """Write in the photograph's own colour profile, not in sRGB."""
+    keep_metadata: Flag = False
+    """Also keep where the photograph was taken; its other EXIF data are kept anyway."""
+
+    @property
+    def kept(self) -> dict[str, bool]:
+        """What is kept of the photograph's file, as fields of `runs.Files`."""
+        return {"keep_profile": self.keep_profile, "keep_metadata": self.keep_metadata}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(_OfPhotograph):
     """Paint a photograph in the manner of one or several paintings."""
 
     content: Positional[Annotated[Path, arg(metavar="CONTENT")]]
@@ -154,6 +170,7 @@ class Transfer(_Descent):
             style_mask=self.style_mask,
             keep=self.keep,
             strength_map=self.strength_map,
+            **self.kept,
         )
 
 
@@ -172,14 +189,14 @@ class Texture(_Descent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruct(_Descent):
+class Reconstruct(_OfPhotograph):
     """Content reconstruction: what the content layers keep of a photograph, from noise."""
 
     content: Positional[Annotated[Path, arg(metavar="CONTENT")]]
     """The photograph. OUT defaults to CONTENT-reconstruction.png."""
 
     def __call__(self) -> None:
-        self.descend(self.content, (), f"{self.content.stem}-reconstruction.png")
+        self.descend(self.content, (), f"{self.content.stem}-reconstruction.png", **self.kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,15 @@ here are the only ones that read a user's picture or mask, or write one.
 """
 
 import functools
+import io
+import struct
 import warnings
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import imagecodecs
 import numpy
@@ -19,6 +22,7 @@ import tifffile
 import torch
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
+from PIL.PngImagePlugin import putchunk
 from torch import Tensor
 
 from impasto import masks, profiles
@@ -29,12 +33,16 @@ from impasto.profiles import Pixels
 from impasto.schedule import check_sides, fitted, shrink
 
 __all__ = [
+    "NO_METADATA",
     "READABLE",
     "WRITABLE",
+    "Metadata",
+    "Photograph",
     "check_size",
     "check_suffix",
     "read",
     "read_grey",
+    "read_photograph",
     "read_regions",
     "to_8_bit",
     "write",
@@ -69,6 +77,39 @@ _GREYS = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS_PER_SAMPLE = 258
+_PNG_HEADER = 33
+"""The bytes of a PNG before the first chunk that may follow its header."""
+
+_KEPT = tuple(
+    getattr(ExifTags.Base, name)
+    for name in (
+        "ImageDescription",
+        "Make",
+        "Model",
+        "Software",
+        "DateTime",
+        "Artist",
+        "HostComputer",
+        "Copyright",
+    )
+)
+_DROPPED = tuple(
+    getattr(ExifTags.Base, name)
+    for name in (
+        "MakerNote",
+        "ColorSpace",
+        "ExifImageWidth",
+        "ExifImageHeight",
+        "ExifInteroperabilityOffset",
+    )
+)
+"""What is true of the photograph's file alone, or nobody's to read, among what is said of exposure."""
+
+_MOST_EXIF = 60_000
+"""A JPEG holds 64 kB of it."""
+
+_MOST_DOTS = 30_000
+
 
 _TURNS: dict[int, Callable[[Tensor], Tensor]] = {
     2: lambda x: x.flip(2),
@@ -83,11 +124,37 @@ _TURNS: dict[int, Callable[[Tensor], Tensor]] = {
 
 
 class Metadata(NamedTuple):
-    """What a file says of its picture besides pixels: ICC profile, EXIF, dots per inch."""
+    """What a file says of its picture besides pixels: ICC profile, EXIF, dots per inch.
+
+    Of the EXIF there are who, when, with what and where; nothing of orientation, thumbnail or size.
+    """
 
     profile: bytes | None = None
     exif: bytes = b""
     dpi: tuple[float, float] | None = None
+
+    def without_location(self) -> "Metadata":
+        """Return the same without the place where the picture was taken."""
+        return self._replace(exif=_exif(self._exif(), (ExifTags.IFD.Exif,)))
+
+    def texts(self) -> "Metadata":
+        """Return the same with the texts of the EXIF alone: who, when and with what."""
+        return self._replace(exif=_exif(self._exif(), ()))
+
+    def _exif(self) -> Image.Exif:
+        exif = Image.Exif()
+        exif.load(self.exif)
+        return exif
+
+
+NO_METADATA = Metadata()
+
+
+class Photograph(NamedTuple):
+    """A picture ``[3, H, W]`` as `read` gives it, and what its file says of it."""
+
+    picture: Tensor
+    metadata: Metadata = NO_METADATA
 
 
 def read(
@@ -105,8 +172,19 @@ def read(
         InputError: no such file, not a picture, damaged, a side under ``smallest`` or otherwise of a
             size that cannot be used, or decoding would take more than ``memory`` bytes.
     """
+    return read_photograph(path, longest, smallest, memory).picture
+
+
+def read_photograph(
+    path: Path | str, longest: int | None = None, smallest: int = 1, memory: int | None = None
+) -> Photograph:
+    """Return a picture as `read` does, with what is kept of its file in what is made of it.
+
+    Raises:
+        InputError: as `read`.
+    """
     with _opened(Path(path), smallest, memory) as source:
-        return source.upright(_tensor(source, longest))
+        return Photograph(source.upright(_tensor(source, longest)), source.metadata())
 
 
 def read_regions(
@@ -220,15 +298,16 @@ class _Source:
     """
 
     size: tuple[int, int]
-    metadata: Metadata
+    profile: bytes | None
     parts: Callable[[], Iterator[Pixels]]
     orientation: Callable[[], int] = lambda: 1
     indices: Callable[[], Iterator[Tensor]] | None = None
     bytes_per_pixel: int = _DECODED
+    image: Image.Image | None = None
 
     def strips(self) -> Iterator[Tensor]:
         """Yield the pixels as ``[3, rows, W]`` in 0..1, over white."""
-        profile = self.metadata.profile
+        profile = self.profile
         for pixels in self.parts():
             channels = pixels.shape[2]
             inks = channels == 4 and profile is not None and profiles.space(profile) == "cmyk"
@@ -240,6 +319,12 @@ class _Source:
                 alpha = torch.from_numpy(profiles.to_floats(pixels[:, :, -1]))
                 strip = strip * alpha + (1 - alpha)
             yield strip
+
+    def metadata(self) -> Metadata:
+        """Return what is kept of the file; after the pixels, as some of it may stand behind them."""
+        if self.image is None:
+            return Metadata(self.profile)
+        return Metadata(self.profile, _exif(self.image), _dots(self.image))
 
     def upright(self, picture: Tensor) -> Tensor:
         """Return ``[C, H, W]`` turned as the file says."""
@@ -255,10 +340,10 @@ def _source(path: Path, stack: ExitStack) -> _Source:
         with path.open("rb") as file:
             if file.read(4) not in _TIFF:
                 raise
-        return _deep_tiff(path, Metadata(), stack)
-    metadata = Metadata(image.info.get("icc_profile"))
+        return _deep_tiff(path, None, stack)
     if image.format == "TIFF" and image.mode not in _GREYS and max(_bits(image)) > 8:
-        return _deep_tiff(path, metadata, stack)
+        return _deep_tiff(path, image, stack)
+    profile = image.info.get("icc_profile")
 
     def orientation() -> int:
         image.load()  # a TIFF is turned by Pillow itself; a PNG may have it behind its pixels
@@ -269,13 +354,14 @@ def _source(path: Path, stack: ExitStack) -> _Source:
         grey, count = image.mode in _GREYS, len(image.getbands())
         return _Source(
             (image.height, image.width),
-            _usable(metadata, 1 if grey else 3),
+            _usable(profile, 1 if grey else 3),
             lambda: _rows(deep()),
             orientation,
             bytes_per_pixel=_DECODED + 2 * count,
+            image=image,
         )
     channels = {"1": 1, "L": 1, "LA": 1, "CMYK": 4, **dict.fromkeys(_GREYS, 1)}.get(image.mode, 3)
-    metadata = _usable(metadata, channels)
+    profile = _usable(profile, channels)
 
     def parts() -> Iterator[Image.Image]:
         image.load()
@@ -285,12 +371,13 @@ def _source(path: Path, stack: ExitStack) -> _Source:
 
     return _Source(
         (image.height, image.width),
-        metadata,
-        lambda: (_pixels(part, metadata.profile) for part in parts()),
+        profile,
+        lambda: (_pixels(part, profile) for part in parts()),
         orientation,
         (lambda: (torch.from_numpy(numpy.array(part)) for part in parts()))
         if image.mode == "P"
         else None,
+        image=image,
     )
 
 
@@ -298,13 +385,38 @@ def _bits(image: Image.Image) -> tuple[int, ...]:
     return image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined,no-any-return]
 
 
-def _usable(metadata: Metadata, channels: int) -> Metadata:
-    """Return metadata without a profile that cannot be used: colours are then taken for sRGB."""
+def _usable(profile: bytes | None, channels: int) -> bytes | None:
+    """Return a profile, or None if it cannot be used: colours are then taken for sRGB."""
     pixel = numpy.zeros((1, 1, channels), numpy.uint8)
-    profile = metadata.profile
-    if profile is None or profiles.to_srgb(pixel, profile) is None:
-        return metadata._replace(profile=None)
-    return metadata
+    return profile if profile and profiles.to_srgb(pixel, profile) is not None else None
+
+
+def _exif(
+    found: Image.Image | Image.Exif, folders: Iterable[int] = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+) -> bytes:
+    """Return what is kept of EXIF data, with these of its folders; nothing where it is damaged."""
+    try:
+        found = found.getexif() if isinstance(found, Image.Image) else found
+        kept = Image.Exif()
+        kept.update({tag: found[tag] for tag in _KEPT if tag in found})
+        for folder in folders:
+            said = found.get_ifd(folder)
+            if said := {tag: value for tag, value in said.items() if tag not in _DROPPED}:
+                kept.get_ifd(folder).update(said)
+                kept[folder] = kept.get_ifd(folder)
+        written = kept.tobytes() if len(kept) else b""
+    except Exception:  # as with pixels, there is no telling what damaged data raises
+        return b""
+    return written if len(written) <= _MOST_EXIF else b""
+
+
+def _dots(image: Image.Image) -> tuple[float, float] | None:
+    """Return the dots per inch, if the file says something that can be."""
+    try:
+        across, down = (float(dots) for dots in image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 1 <= across <= _MOST_DOTS and 1 <= down <= _MOST_DOTS else None
 
 
 def _rows(pixels: Pixels) -> Iterator[Pixels]:
@@ -346,7 +458,7 @@ def _bounded(pixels: npt.NDArray[Any]) -> npt.NDArray[numpy.float32]:
     return pixels.clip(0, 1).astype(numpy.float32)
 
 
-def _deep_tiff(path: Path, metadata: Metadata, stack: ExitStack) -> _Source:
+def _deep_tiff(path: Path, image: Image.Image | None, stack: ExitStack) -> _Source:
     """Return the source of a TIFF whose colours have over 8 bits."""
     page = stack.enter_context(tifffile.TiffFile(path)).pages.first
     kinds = {0: 1, 1: 1, 2: 3, 5: 4}  # white is 0, black is 0, RGB, inks
@@ -354,8 +466,8 @@ def _deep_tiff(path: Path, metadata: Metadata, stack: ExitStack) -> _Source:
         raise InputError(f"{path} is a TIFF of a rare kind; save it as 16-bit RGB or as PNG")
     count = kinds[page.photometric]
     alpha = next(iter(page.extrasamples), 0)
-    metadata = _usable(metadata._replace(profile=page.iccprofile), count)
-    if count == 4 and metadata.profile is None:
+    profile = _usable(page.iccprofile, count)
+    if count == 4 and profile is None:
         raise InputError(f"{path} has inks without a profile at 16 bits; save it as 16-bit RGB")
 
     @functools.cache
@@ -380,10 +492,11 @@ def _deep_tiff(path: Path, metadata: Metadata, stack: ExitStack) -> _Source:
     turned = page.tags.get(ExifTags.Base.Orientation)
     return _Source(
         (page.imagelength, page.imagewidth),
-        metadata,
+        profile,
         lambda: _rows(decoded()),
         lambda: turned.value if turned else 1,
         bytes_per_pixel=_DECODED + 2 * page.samplesperpixel * page.dtype.itemsize,
+        image=image,
     )
 
 
@@ -394,41 +507,106 @@ def to_8_bit(picture: Tensor) -> Tensor:
         >>> to_8_bit(torch.full((3, 1, 1), 0.5)).flatten().tolist()
         [128, 128, 128]
     """
-    _, height, width = picture.shape
-    levels = torch.empty(height, width, 3, dtype=torch.uint8)
+    return torch.from_numpy(_levels(picture, 8))
+
+
+def _levels(picture: Tensor, bit_depth: int, profile: bytes | None = None) -> npt.NDArray[Any]:
+    """Return a picture ``[C, H, W]`` as a file has it, ``[H, W, C]`` in bytes or 16 bits."""
+    channels, height, width = picture.shape
+    levels = numpy.empty((height, width, channels), numpy.uint8 if bit_depth == 8 else numpy.uint16)
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):  # in strips: in float64 a whole one may be larger than all else
-        strip = picture[:, top : top + rows].detach().cpu().double().clamp(0, 1)
-        levels[top : top + rows] = strip.mul_(255).round_().permute(1, 2, 0)
+        strip = picture[:, top : top + rows].detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()
+        if profile is not None:
+            converted = profiles.from_srgb(strip.astype(numpy.float32), profile)
+            if converted is None:
+                raise InputError("the profile to write in is none that colours can be written in")
+            strip = converted.astype(numpy.float64)
+        levels[top : top + rows] = numpy.rint(strip * (2**bit_depth - 1))
     return levels
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse a name whose suffix is no format that can be written.
+def check_suffix(path: Path, bit_depth: int = 8) -> None:
+    """Refuse a name whose suffix is no format that can be written, at that depth.
 
     Raises:
-        InputError: the suffix is unknown.
+        InputError: the suffix is unknown, or its format has 8 bits alone.
     """
     if path.suffix.lower() not in WRITABLE:
         known = " ".join(WRITABLE)
         raise InputError(f"cannot write {path.name!r}: its suffix must be one of {known}")
+    if bit_depth == 16 and WRITABLE[path.suffix.lower()][0] not in DEEP:
+        raise InputError(f"{path.name} would have 8 bits; for --bit-depth 16 write .png or .tif")
 
 
-def write(picture: Tensor, path: Path | str) -> None:
-    """Write a picture ``[3, H, W]`` in 0..1 as an 8-bit file, whole or not at all.
+def write(
+    picture: Tensor, path: Path | str, bit_depth: int = 8, metadata: Metadata = NO_METADATA
+) -> None:
+    """Write a picture ``[3, H, W]`` in 0..1 as a file of 8 or 16 bits a colour, whole or not at all.
+
+    It is sRGB, or in the colours of the metadata's RGB profile; the profile is in the file.
 
     Raises:
-        InputError: the suffix is no known format, or the folder cannot be written to.
+        InputError: the suffix is no known format or has no such depth, the profile is not one to write
+            in, or the folder cannot be written to.
     """
     path = Path(path)
-    check_suffix(path)
+    check_suffix(path, bit_depth)
     kind, options = WRITABLE[path.suffix.lower()]
-    image = Image.fromarray(to_8_bit(picture).numpy())
+    levels = _levels(picture, bit_depth, metadata.profile)
+    metadata = metadata._replace(profile=metadata.profile or profiles.srgb())
+    if kind == "TIFF":  # neither Pillow nor tifffile writes the folders of exposure and place into one
+        metadata = metadata.texts()
     try:
         with atomic_write(path) as file:
-            image.save(file, kind, icc_profile=profiles.srgb(), **options)
+            if bit_depth == 16:
+                DEEP[kind](file, levels, metadata)
+            else:
+                said = {"exif": metadata.exif, "dpi": metadata.dpi}
+                options = {**options, **{key: value for key, value in said.items() if value}}
+                Image.fromarray(levels).save(file, kind, icc_profile=metadata.profile, **options)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _write_deep_png(file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata: Metadata) -> None:
+    encoded = imagecodecs.png_encode(levels)
+    file.write(encoded[:_PNG_HEADER])
+    assert metadata.profile is not None
+    putchunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.profile))
+    if metadata.dpi:
+        across, down = (round(dots / 0.0254) for dots in metadata.dpi)
+        putchunk(file, b"pHYs", struct.pack(">IIB", across, down, 1))
+    if metadata.exif:
+        putchunk(file, b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+    file.write(encoded[_PNG_HEADER:])
+
+
+def _write_deep_tiff(file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata: Metadata) -> None:
+    exif = Image.Exif()
+    exif.load(metadata.exif)
+    encoded = io.BytesIO()  # tifffile wants a file with a name, or one in memory
+    tifffile.imwrite(
+        encoded,
+        levels,
+        byteorder="<",
+        photometric="rgb",
+        compression="zlib",
+        predictor=True,
+        iccprofile=metadata.profile,
+        resolution=metadata.dpi,
+        resolutionunit="inch" if metadata.dpi else None,
+        software=False,
+        metadata=None,
+        extratags=[
+            (tag, "s", 0, text, True) for tag, text in exif.items() if isinstance(text, str) and text
+        ],
+    )
+    file.write(encoded.getvalue())
+
+
+DEEP = {"PNG": _write_deep_png, "TIFF": _write_deep_tiff}
+"""What writes 16 bits a colour, for the formats that hold them."""
 
 
 def check_size(path: Path, height: int, width: int) -> None:

@@ -1,5 +1,6 @@
 """A run from files to files: check, decode, plan, transfer, write. Nothing else starts a run."""
 
+import functools
 import math
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from impasto import (
     learning,
     masks,
     memory,
+    profiles,
     resume,
     schedule,
     styles,
@@ -38,7 +41,7 @@ from impasto.recipe import Recipe, memory_bytes
 from impasto.resume import Keeper
 from impasto.styles import Style
 from impasto.transfer import Pictures
-from impasto.watch import Watcher, existing_snapshots
+from impasto.watch import Watcher, existing_snapshots, snapshots
 
 __all__ = ["Files", "Result", "assist", "carry_out", "check", "learn", "rehearse"]
 
@@ -53,6 +56,9 @@ class Files:
     log: Path | None = None
     no_clobber: bool = False
     save_every: int = 0
+    bit_depth: int = 8
+    keep_profile: bool = False
+    keep_metadata: bool = False
     others: tuple[Path, ...] = ()
     content_mask: tuple[Path, ...] = ()
     style_mask: tuple[Path, ...] = ()
@@ -63,6 +69,21 @@ class Files:
     def inputs(self) -> tuple[Path, ...]:
         """The pictures that are read."""
         return tuple(path for paths in self.by_role(None).values() for path in paths)
+
+    def kept(self, metadata: images.Metadata) -> images.Metadata:
+        """Return what is kept of what the photograph's file says of it.
+
+        Raises:
+            InputError: its profile is to be kept, and no colours can be written in it.
+        """
+        profile = metadata.profile if self.keep_profile else None
+        if profile and profiles.from_srgb(numpy.zeros((1, 1, 3), numpy.float32), profile) is None:
+            raise InputError(
+                f"--keep-profile: {self.content} has a profile that cannot be written in, "
+                "of grey or inks; leave --keep-profile out"
+            )
+        metadata = metadata if self.keep_metadata else metadata.without_location()
+        return metadata._replace(profile=profile)
 
     def by_role(self, start: Path | None) -> dict[str, tuple[Path, ...]]:
         """Return the pictures that are read, by what they are for."""
@@ -115,7 +136,8 @@ def carry_out(
     began = time.monotonic()
     start = _start_file(recipe)
     check(files, start)
-    pictures = _read(recipe, files, start)  # says what is wrong with a file better than a hash does
+    # Before the hashes, as it says better what is wrong with a file.
+    pictures, write = _read(recipe, files, start)
     identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
     carried = f"{team.size} {files.save_every > 0}"  # the plan is made for so many, and for snapshots
     key = resume.key(recipe, files.by_role(start), f"{identity.sha256} {carried}")
@@ -133,14 +155,16 @@ def carry_out(
         keeper = resume.Keeper(key, every, resume.about(recipe, files.by_role(None), files.out, plan))
         note = keeper.note(kept) if kept else ""
         story = transfer.run(recipe, pictures, plan, kept.state if kept else None, team)
+        if files.save_every:
+            watchers = [*watchers, snapshots(files.out, files.save_every, write)]
         del pictures, kept  # the run lets go of them as soon as it can
         failures: list[str] = []
         with _memory_errors(plan.size):
-            event = _followed(story, files, watchers, keeper, note, failures, team)
+            event = _followed(story, files, write, watchers, keeper, note, failures, team)
         # A finished run is not lost to a signal: it waits until the picture is written.
         late: list[int] = []
         with _signals(late.append):
-            images.write(event.picture, files.out)
+            write(event.picture, files.out)
             keeper.close()
         if late:
             raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
@@ -162,6 +186,7 @@ def carry_out(
 def _followed(
     story: Generator[Event, None, None],
     files: Files,
+    write: Callable[[Tensor, Path], None],
     watchers: Sequence[Watcher],
     keeper: Keeper,
     note: str,
@@ -198,7 +223,7 @@ def _followed(
         del last, event
         story.close()
         traceback.clear_frames(interruption.__traceback__)
-        images.write(finish(best.cpu()), files.out)
+        write(finish(best.cpu()), files.out)
         said = f"interrupted at iteration {iteration}; wrote the best picture to {files.out}"
         if keeper.kept is not None and not files.no_clobber:
             said += f"; {goes_on}"
@@ -226,7 +251,7 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
     """
     start = _start_file(recipe)
     check(files, start)
-    pictures = _read(recipe, files, start)
+    pictures, _ = _read(recipe, files, start)
     plan = transfer.plan_for(recipe, pictures, team, files.save_every > 0)
     memory.keep(plan.ample)
     images.check_size(files.out, *plan.size)
@@ -270,19 +295,22 @@ def learn(
     return style
 
 
-def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
-    """Return the pictures and masks of a run, none larger than the run has use for."""
+def _read(
+    recipe: Recipe, files: Files, start: Path | None
+) -> tuple[Pictures, Callable[[Tensor, Path], None]]:
+    """Return a run's pictures and masks, none larger than needed, and what writes a picture of it."""
     recipe.weight_of_styles(len(files.styles))
     scales = recipe.scale_of_styles(len(files.styles))
     if files.style_mask and not files.content_mask:
         raise InputError("--style-mask needs --content-mask: which part is painted by which")
     reader = _Reader(recipe)
-    content = reader.picture(files.content) if files.content else None
+    photograph = reader.photograph(files.content) if files.content else None
+    content = photograph.picture if photograph else None
     read = tuple(map(reader.style, files.styles, scales))
     painting = next((style for style in read if not isinstance(style, Style)), None)
     parts = reader.regions(files.content_mask, content)
     of_style = reader.regions(files.style_mask, painting, *scales[:1])
-    return Pictures(
+    pictures = Pictures(
         content=content,
         styles=read,
         start=reader.picture(start) if start else None,
@@ -290,6 +318,8 @@ def _read(recipe: Recipe, files: Files, start: Path | None) -> Pictures:
         keep=reader.greys((files.keep,) if files.keep else (), content),
         strength=reader.greys((files.strength_map,) if files.strength_map else (), content),
     )
+    metadata = files.kept(photograph.metadata) if photograph else images.NO_METADATA
+    return pictures, functools.partial(images.write, bit_depth=files.bit_depth, metadata=metadata)
 
 
 class _Reader:
@@ -301,8 +331,14 @@ class _Reader:
 
     def picture(self, path: Path, scale: float = 1.0) -> Tensor:
         """Return a picture, or a style that is used at a ``scale`` of the finished picture's size."""
+        return self.photograph(path, scale).picture
+
+    def photograph(self, path: Path, scale: float = 1.0) -> images.Photograph:
+        """Return a picture with what its file says of it."""
         smallest = schedule.SMALLEST_SIDE
-        return self._counted(images.read(path, self._longest(scale), smallest, self._left))
+        found = images.read_photograph(path, self._longest(scale), smallest, self._left)
+        self._counted(found.picture)
+        return found
 
     def style(self, path: Path, scale: float) -> Tensor | Style:
         """Return a painting, or what was learned of one."""
@@ -368,16 +404,16 @@ def check(files: Files, start: Path | None = None) -> None:
     inputs = [path for path in (*files.inputs, start, *files.others) if path]
     for target in (files.out, *((files.log,) if files.log else ())):
         _check_target(target, inputs)
-    images.check_suffix(files.out)
+    images.check_suffix(files.out, files.bit_depth)
     try:
-        snapshots = existing_snapshots(files.out, files.save_every) if files.save_every else []
+        earlier = existing_snapshots(files.out, files.save_every) if files.save_every else []
     except OSError as error:
         raise InputError(f"cannot look into {files.out.parent}: {error.strerror}") from None
-    for target in snapshots:
+    for target in earlier:
         _check_apart(target, inputs)
     if files.log and files.log.resolve() == files.out.resolve():
         raise InputError(f"--log and -o are the same file {files.out}; give two names")
-    for target in (files.out, *snapshots):
+    for target in (files.out, *earlier):
         if files.no_clobber and target.exists():
             raise InputError(f"{target} exists and --no-clobber forbids replacing it")
 

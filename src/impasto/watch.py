@@ -185,7 +185,7 @@ def existing_snapshots(out: Path, every: int) -> list[Path]:
     return [path for path, match in matches if match and int(match[1]) % every == 0]
 
 
-def snapshots(out: Path, every: int) -> Watcher:
+def snapshots(out: Path, every: int, write: Callable[[Tensor, Path], None] = images.write) -> Watcher:
     """Return a watcher that writes the picture of every ``every``-th iteration beside ``out``.
 
     It is finished like the result: of its size, in its colours, with what is kept of the photograph.
@@ -197,6 +197,6 @@ def snapshots(out: Path, every: int) -> Watcher:
         if isinstance(event, Started):
             finish = event.finish
         elif isinstance(event, Step) and event.iteration and event.iteration % every == 0:
-            images.write(finish(event.picture), snapshot_name(out, event.iteration))
+            write(finish(event.picture), snapshot_name(out, event.iteration))
 
     return watch
