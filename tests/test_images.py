@@ -34,8 +34,8 @@ def in_mode(mode: str) -> tuple[Image.Image, tuple[int, int, int]]:
             return Image.new("1", size, 1), (255, 255, 255)
         case "L":
             return Image.new("L", size, SHADE), GREY
-        case "LA":  # a third opaque, over white
-            return Image.new("LA", size, (SHADE, 85)), (210, 210, 210)
+        case "LA":  # a third opaque
+            return Image.new("LA", size, (SHADE, 85)), GREY
         case "P":
             return Image.new("RGB", size, RED).quantize(4), RED
         case "RGB":
@@ -84,15 +84,16 @@ def test_every_mode_of_every_format_is_read_in_its_colours(tmp_path: Path, kind:
     assert (picture - expected).abs().max() <= near
 
 
-def test_a_palette_with_a_transparent_entry_lies_over_white(tmp_path: Path) -> None:
+def test_a_palette_with_a_transparent_entry_has_an_alpha(tmp_path: Path) -> None:
     image = Image.new("P", (20, 20), 0)
     image.putpalette([*RED, 0, 0, 255])
     image.paste(1, (0, 0, 10, 20))
     for name in ("p.png", "p.gif"):
         image.save(tmp_path / name, transparency=0)
-        picture = images.read(tmp_path / name)
-        assert picture[:, 5, 15].tolist() == [1, 1, 1]
-        assert picture[:, 5, 5].tolist() == [0, 0, 1]
+        for over, expected in (("white", [1, 1, 1]), ("black", [0, 0, 0]), ("keep", [0, 0, 1])):
+            picture = images.read(tmp_path / name, transparency=over)
+            assert picture[:, 5, 15].tolist() == expected
+            assert picture[:, 5, 5].tolist() == [0, 0, 1]
 
 
 def test_deep_greys_keep_their_depth(tmp_path: Path) -> None:
@@ -265,11 +266,11 @@ def test_a_picture_shrunk_while_it_is_read_is_the_shrunk_picture(
     exif = Image.Exif()
     exif[0x0112] = orientation
     image.save(tmp_path / "p.png", exif=exif)
-    whole = images.read(tmp_path / "p.png")
-    shrunk = images.read(tmp_path / "p.png", longest=33)
+    whole = images.read(tmp_path / "p.png", transparency="white")
+    shrunk = images.read(tmp_path / "p.png", longest=33, transparency="white")
     assert shrunk.is_contiguous()
     torch.testing.assert_close(shrunk, schedule.fit(whole, 33), atol=2e-6, rtol=0)
-    assert torch.equal(images.read(tmp_path / "p.png", longest=90), whole)
+    assert torch.equal(images.read(tmp_path / "p.png", 90, transparency="white"), whole)
 
 
 def test_a_picture_that_memory_cannot_decode_is_refused(tmp_path: Path) -> None:
@@ -635,3 +636,77 @@ def test_a_deep_picture_keeps_who_made_it(tmp_path: Path, suffix: str) -> None:
 def test_damaged_exif_is_left_out(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "p.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xffjunk")
     assert images.read_photograph(tmp_path / "p.jpg").metadata.exif == b""
+
+
+def cut_out() -> tuple[numpy.ndarray, Tensor]:
+    """Return RGBA levels of a disc with a soft edge, on green that nobody is to see, and its alpha."""
+    down, across = numpy.mgrid[:40, :60]
+    alpha = (14 - numpy.hypot(down - 20, across - 30)).clip(-2, 2) / 4 + 0.5
+    levels = numpy.zeros((40, 60, 4), numpy.uint8)
+    levels[:, :, 1] = 255
+    levels[alpha > 0, :3] = RED
+    levels[:, :, 3] = numpy.rint(alpha * 255)
+    return levels, torch.from_numpy(levels[:, :, 3] / 255).float()[None]
+
+
+@pytest.mark.parametrize("longest", [None, 23])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "deep PNG", "deep TIFF"])
+def test_colour_below_transparent_pixels_is_seen_nowhere(
+    tmp_path: Path, kind: str, longest: int | None
+) -> None:
+    levels, alpha = cut_out()
+    path = tmp_path / "cut"
+    if kind == "deep PNG":
+        path.write_bytes(imagecodecs.png_encode(levels.astype(numpy.uint16) * 257))
+    elif kind == "deep TIFF":
+        deep = levels.astype(numpy.uint16) * 257
+        tifffile.imwrite(path, deep, photometric="rgb", extrasamples=["unassalpha"])
+    else:
+        options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+        Image.fromarray(levels).save(path, kind, **options)
+    found = images.read_photograph(path, longest)
+    red = torch.tensor(RED).view(3, 1, 1) / 255
+    torch.testing.assert_close(found.picture, red.expand_as(found.picture), atol=2e-5, rtol=0)
+    assert found.alpha is not None
+    expected = alpha if longest is None else schedule.fit(alpha, longest)
+    torch.testing.assert_close(found.alpha, expected, atol=2e-6, rtol=0)
+    for over, value in (("white", 1.0), ("black", 0.0)):
+        laid = images.read_photograph(path, longest, transparency=over)
+        assert laid.alpha is None
+        assert laid.picture[:, 0, 0].tolist() == [value] * 3
+
+
+def test_an_associated_alpha_is_divided_out(tmp_path: Path) -> None:
+    levels, alpha = cut_out()
+    times = numpy.rint(levels[:, :, :3] * alpha[0].numpy()[:, :, None] * 257)
+    deep = numpy.concatenate([times, levels[:, :, 3:] * 257.0], 2).astype(numpy.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb", extrasamples=["assocalpha"])
+    found = images.read(tmp_path / "a.tif")
+    red = torch.tensor(RED).view(3, 1, 1) / 255
+    torch.testing.assert_close(found, red.expand_as(found), atol=2e-3, rtol=0)
+
+
+def test_an_opaque_alpha_is_none(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 20), (*RED, 255)).save(tmp_path / "p.png")
+    assert images.read_photograph(tmp_path / "p.png").alpha is None
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg"])
+def test_an_alpha_is_written_at_the_pictures_size(tmp_path: Path, suffix: str, bit_depth: int) -> None:
+    if bit_depth == 16 and suffix in (".webp", ".jpg"):
+        return
+    _, alpha = cut_out()
+    large = schedule.resize(structured(), (80, 120))
+    images.write(large, tmp_path / f"p{suffix}", bit_depth, alpha=alpha)
+    found = images.read_photograph(tmp_path / f"p{suffix}")
+    if suffix == ".jpg":
+        assert found.alpha is None
+        assert found.picture[:, 0, 0].min() > 0.98
+        return
+    expected = schedule.resize(alpha, (80, 120))
+    assert found.alpha is not None
+    torch.testing.assert_close(found.alpha, expected, atol=1 / 255, rtol=0)
+    if suffix != ".webp":
+        middle = found.picture[:, 35:45, 50:70], large[:, 35:45, 50:70]
+        torch.testing.assert_close(*middle, atol=0.51 / 255, rtol=0)

@@ -547,3 +547,26 @@ def test_a_profile_that_cannot_be_written_in_is_refused_before_the_work(files: r
         runs.carry_out(RECIPE, dataclasses.replace(files, keep_profile=True))
     with pytest.raises(InputError, match=r"for --bit-depth 16 write \.png or \.tif"):
         runs.check(dataclasses.replace(files, out=files.out.with_suffix(".jpg"), bit_depth=16))
+
+
+@pytest.mark.parametrize("transparency", ["keep", "white"])
+def test_what_is_transparent_stays_so(files: runs.Files, tmp_path: Path, transparency: str) -> None:
+    assert files.content is not None
+    alpha = torch.ones(32, 40, dtype=torch.uint8).mul_(255)
+    alpha[:, :20] = 0
+    with Image.open(files.content) as image:
+        image.putalpha(Image.fromarray(alpha.numpy()))
+        image.save(tmp_path / "cut.png")
+    asked = dataclasses.replace(files, content=tmp_path / "cut.png", save_every=2)
+    recipe = dataclasses.replace(RECIPE, transparency=transparency)  # type: ignore[arg-type]
+    events: list[Event] = []
+    result = runs.carry_out(recipe, asked, [events.append])
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert result.losses == finished.evaluate(images.read(asked.out))
+    for path in (asked.out, watch.snapshot_name(asked.out, 2)):
+        with Image.open(path) as image:
+            assert image.mode == ("RGBA" if transparency == "keep" else "RGB")
+            if transparency == "keep":
+                assert image.getpixel((2, 12))[3] == 0  # type: ignore[index]
+                assert image.getpixel((29, 12))[3] == 255  # type: ignore[index]

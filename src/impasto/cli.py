@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import json
@@ -224,11 +225,13 @@ class Measure:
 
         self.recipe.weight_of_styles(max(1, len(self.style)))
 
-        def read(style: Path) -> Any:  # noqa: ANN401 (a picture or a learned style)
-            return styles.load(style) if style.suffix == styles.SUFFIX else images.read(style)
+        look = functools.partial(images.read, transparency=self.recipe.transparency)
 
-        picture = images.read(self.picture)
-        content = images.read(self.content) if self.content else None
+        def read(style: Path) -> Any:  # noqa: ANN401 (a picture or a learned style)
+            return styles.load(style) if style.suffix == styles.SUFFIX else look(style)
+
+        picture = look(self.picture)
+        content = look(self.content) if self.content else None
         found = measures.measure(self.recipe, picture, content, *map(read, self.style))
         numbers = dataclasses.asdict(found.losses)
         layers = {kind: numbers.pop(f"{kind}_layers") for kind in ("content", "style")}

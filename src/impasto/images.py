@@ -25,12 +25,12 @@ from PIL.Image import DecompressionBombError
 from PIL.PngImagePlugin import putchunk
 from torch import Tensor
 
-from impasto import masks, profiles
+from impasto import color, masks, profiles
 from impasto.errors import InputError
 from impasto.files import atomic_write
 from impasto.memory import spoken
 from impasto.profiles import Pixels
-from impasto.schedule import check_sides, fitted, shrink
+from impasto.schedule import check_sides, fitted, resize, shrink
 
 __all__ = [
     "NO_METADATA",
@@ -151,19 +151,25 @@ NO_METADATA = Metadata()
 
 
 class Photograph(NamedTuple):
-    """A picture ``[3, H, W]`` as `read` gives it, and what its file says of it."""
+    """A picture ``[3, H, W]`` as `read` gives it, what its file says, and its alpha ``[1, H, W]``."""
 
     picture: Tensor
     metadata: Metadata = NO_METADATA
+    alpha: Tensor | None = None
 
 
 def read(
-    path: Path | str, longest: int | None = None, smallest: int = 1, memory: int | None = None
+    path: Path | str,
+    longest: int | None = None,
+    smallest: int = 1,
+    memory: int | None = None,
+    transparency: str = "keep",
 ) -> Tensor:
     """Return a picture file as ``[3, H, W]`` float32 sRGB in 0..1, turned as its EXIF orientation says.
 
     Of a file with several frames the first is read. PNG and TIFF of 16 bits or floats keep their depth;
-    a colour profile is applied, unless it is damaged. Transparent parts are laid over white.
+    a colour profile is applied, unless it is damaged. Colours go on below transparent parts
+    (`color.carry_on`), or these are laid over white or black, as ``transparency`` says.
 
     A picture with a side over ``longest`` is shrunk on the way, so that it is never in memory as
     floats.
@@ -172,11 +178,15 @@ def read(
         InputError: no such file, not a picture, damaged, a side under ``smallest`` or otherwise of a
             size that cannot be used, or decoding would take more than ``memory`` bytes.
     """
-    return read_photograph(path, longest, smallest, memory).picture
+    return read_photograph(path, longest, smallest, memory, transparency).picture
 
 
 def read_photograph(
-    path: Path | str, longest: int | None = None, smallest: int = 1, memory: int | None = None
+    path: Path | str,
+    longest: int | None = None,
+    smallest: int = 1,
+    memory: int | None = None,
+    transparency: str = "keep",
 ) -> Photograph:
     """Return a picture as `read` does, with what is kept of its file in what is made of it.
 
@@ -184,7 +194,15 @@ def read_photograph(
         InputError: as `read`.
     """
     with _opened(Path(path), smallest, memory) as source:
-        return Photograph(source.upright(_tensor(source, longest)), source.metadata())
+        picture = source.upright(_tensor(source, longest))
+        metadata = source.metadata()
+    colours, alpha = picture[:3], picture[3:]
+    if not len(alpha):
+        return Photograph(picture.clamp_(0, 1), metadata)
+    if transparency == "keep":
+        colours, alpha = color.carry_on(colours, alpha), alpha.clamp(0, 1)
+        return Photograph(colours, metadata, alpha if (alpha < 1).any() else None)
+    return Photograph((colours + (1 - alpha) * (transparency == "white")).clamp_(0, 1), metadata)
 
 
 def read_regions(
@@ -200,7 +218,7 @@ def read_regions(
     """
     path = Path(path)
     with _opened(path, memory=memory) as source:
-        strips = source.indices or source.strips
+        strips = source.indices or source.over_white
         return _fitted(masks.in_strips(strips, str(path)), source, size, path)
 
 
@@ -214,7 +232,7 @@ def read_grey(
     """
     path = Path(path)
     with _opened(path, memory=memory) as source:
-        return _fitted((masks.soft([strip]) for strip in source.strips()), source, size, path)
+        return _fitted((masks.soft([strip]) for strip in source.over_white()), source, size, path)
 
 
 def _fitted(
@@ -232,13 +250,14 @@ def _fitted(
 
 
 def _tensor(source: "_Source", longest: int | None) -> Tensor:
-    """Return the pixels as ``[3, H, W]``, shrunk if a side is over ``longest``."""
+    """Return the pixels as `_Source.strips` gives them, shrunk if a side is over ``longest``."""
     height, width = source.size
     if longest and longest < max(width, height):
         return shrink(source.strips(), height, fitted(height, width, longest))
-    picture = torch.empty(3, height, width)
-    top = 0
+    picture, top = torch.empty(0, height, width), 0
     for strip in source.strips():
+        if not top:
+            picture = torch.empty(len(strip), height, width)
         picture[:, top : top + strip.shape[1]] = strip
         top += strip.shape[1]
     return picture
@@ -306,7 +325,7 @@ class _Source:
     image: Image.Image | None = None
 
     def strips(self) -> Iterator[Tensor]:
-        """Yield the pixels as ``[3, rows, W]`` in 0..1, over white."""
+        """Yield the pixels as ``[3, rows, W]`` in 0..1, or times alpha, with it: ``[4, rows, W]``."""
         profile = self.profile
         for pixels in self.parts():
             channels = pixels.shape[2]
@@ -317,8 +336,13 @@ class _Source:
             strip = colours.permute(2, 0, 1).expand(3, -1, -1)
             if bare is not pixels:
                 alpha = torch.from_numpy(profiles.to_floats(pixels[:, :, -1]))
-                strip = strip * alpha + (1 - alpha)
+                strip = torch.cat([strip * alpha, alpha[None]])
             yield strip
+
+    def over_white(self) -> Iterator[Tensor]:
+        """Yield the pixels as ``[3, rows, W]`` in 0..1, over white."""
+        for strip in self.strips():
+            yield strip if len(strip) == 3 else strip[:3] + (1 - strip[3:])
 
     def metadata(self) -> Metadata:
         """Return what is kept of the file; after the pixels, as some of it may stand behind them."""
@@ -518,10 +542,10 @@ def _levels(picture: Tensor, bit_depth: int, profile: bytes | None = None) -> np
     for top in range(0, height, rows):  # in strips: in float64 a whole one may be larger than all else
         strip = picture[:, top : top + rows].detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()
         if profile is not None:
-            converted = profiles.from_srgb(strip.astype(numpy.float32), profile)
+            converted = profiles.from_srgb(strip[:, :, :3].astype(numpy.float32), profile)
             if converted is None:
                 raise InputError("the profile to write in is none that colours can be written in")
-            strip = converted.astype(numpy.float64)
+            strip = numpy.concatenate([converted, strip[:, :, 3:]], axis=2, dtype=numpy.float64)
         levels[top : top + rows] = numpy.rint(strip * (2**bit_depth - 1))
     return levels
 
@@ -540,11 +564,16 @@ def check_suffix(path: Path, bit_depth: int = 8) -> None:
 
 
 def write(
-    picture: Tensor, path: Path | str, bit_depth: int = 8, metadata: Metadata = NO_METADATA
+    picture: Tensor,
+    path: Path | str,
+    bit_depth: int = 8,
+    metadata: Metadata = NO_METADATA,
+    alpha: Tensor | None = None,
 ) -> None:
     """Write a picture ``[3, H, W]`` in 0..1 as a file of 8 or 16 bits a colour, whole or not at all.
 
-    It is sRGB, or in the colours of the metadata's RGB profile; the profile is in the file.
+    It is sRGB, or in the colours of the metadata's RGB profile; the profile is in the file. An
+    ``alpha`` ``[1, H, W]`` is brought to the picture's size; a JPEG, which has none, is over white.
 
     Raises:
         InputError: the suffix is no known format or has no such depth, the profile is not one to write
@@ -553,6 +582,9 @@ def write(
     path = Path(path)
     check_suffix(path, bit_depth)
     kind, options = WRITABLE[path.suffix.lower()]
+    if alpha is not None:
+        alpha = resize(alpha, (picture.shape[1], picture.shape[2])).to(picture)
+        picture = 1 + (picture - 1) * alpha if kind == "JPEG" else torch.cat([picture, alpha])
     levels = _levels(picture, bit_depth, metadata.profile)
     metadata = metadata._replace(profile=metadata.profile or profiles.srgb())
     if kind == "TIFF":  # neither Pillow nor tifffile writes the folders of exposure and place into one
@@ -591,6 +623,7 @@ def _write_deep_tiff(file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata
         levels,
         byteorder="<",
         photometric="rgb",
+        extrasamples=["unassalpha"] * (levels.shape[2] - 3),
         compression="zlib",
         predictor=True,
         iccprofile=metadata.profile,

@@ -127,6 +127,8 @@ class Recipe:
     """Pooling between the network's blocks; average is the report's."""
     padding: Literal["zeros", "replicate", "reflect", "circular"] = "replicate"
     """Border of every convolution; zeros is the paper's and leaves a faint frame."""
+    transparency: Literal["keep", "white", "black"] = "keep"
+    """keep: the photograph's alpha is put back, colours go on below it; white, black: laid over it."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all that is drawn by chance."""
     weights: str = "vgg19-embedded"

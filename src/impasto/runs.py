@@ -169,7 +169,8 @@ def carry_out(
         if late:
             raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
         with _memory_errors(plan.size):
-            losses = event.evaluate(_as_computed(images.read(files.out), event.picture))
+            saved = images.read(files.out, transparency=recipe.transparency)
+            losses = event.evaluate(_as_computed(saved, event.picture))
         team.tell("done")
         if failures:
             raise RunError(f"wrote {files.out}, but on the way: {failures[0]}")
@@ -318,8 +319,11 @@ def _read(
         keep=reader.greys((files.keep,) if files.keep else (), content),
         strength=reader.greys((files.strength_map,) if files.strength_map else (), content),
     )
-    metadata = files.kept(photograph.metadata) if photograph else images.NO_METADATA
-    return pictures, functools.partial(images.write, bit_depth=files.bit_depth, metadata=metadata)
+    write = functools.partial(images.write, bit_depth=files.bit_depth)
+    if photograph:
+        metadata = files.kept(photograph.metadata)
+        write = functools.partial(write, metadata=metadata, alpha=photograph.alpha)
+    return pictures, write
 
 
 class _Reader:
@@ -336,7 +340,8 @@ class _Reader:
     def photograph(self, path: Path, scale: float = 1.0) -> images.Photograph:
         """Return a picture with what its file says of it."""
         smallest = schedule.SMALLEST_SIDE
-        found = images.read_photograph(path, self._longest(scale), smallest, self._left)
+        transparency = self.recipe.transparency
+        found = images.read_photograph(path, self._longest(scale), smallest, self._left, transparency)
         self._counted(found.picture)
         return found
 

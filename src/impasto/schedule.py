@@ -185,23 +185,25 @@ def resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def shrink(strips: Iterable[Tensor], height: int, size: tuple[int, int]) -> Tensor:
-    """Return what `resize` makes of a picture that comes in strips ``[3, rows, W]``, top to bottom.
+    """Return what `resize` makes of a picture that comes in strips ``[C, rows, W]``, top to bottom.
 
     ``height`` is that of all strips together. Rows are independent of each other until the columns are
-    shrunk, so that the picture itself is never held.
+    shrunk, so that the picture itself is never held. Overshoot is left: an alpha divides it out.
 
     Example:
         >>> picture = torch.rand(3, 100, 80)
         >>> whole = resize(picture, (50, 40))
-        >>> torch.equal(shrink(picture.split(32, dim=1), 100, (50, 40)), whole)
+        >>> torch.equal(shrink(picture.split(32, dim=1), 100, (50, 40)).clamp(0, 1), whole)
         True
     """
-    narrow, top = torch.empty(3, height, size[1]), 0
+    narrow, top = torch.empty(0, height, size[1]), 0
     for strip in strips:
         rows = strip.shape[1]
+        if not top:
+            narrow = torch.empty(len(strip), height, size[1])
         narrow[:, top : top + rows] = _bicubic(strip, (rows, size[1]))
         top += rows
-    return _bicubic(narrow, size).clamp_(0, 1)
+    return _bicubic(narrow, size)
 
 
 def _bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
