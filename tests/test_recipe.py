@@ -233,6 +233,7 @@ def test_style_weights_of_another_number_are_refused(given: tuple[float, ...], c
 def test_the_size_is_a_long_side_or_width_and_height() -> None:
     assert Recipe(size=300).sides == Recipe(size="300").sides == (300,)
     assert Recipe(size="300x200").sides == (300, 200)
+    assert Recipe(size="full").sides == ()
 
 
 def test_a_recipe_is_frozen_and_changed_copies_are_checked_too() -> None:

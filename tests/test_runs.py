@@ -570,3 +570,26 @@ def test_what_is_transparent_stays_so(files: runs.Files, tmp_path: Path, transpa
             if transparency == "keep":
                 assert image.getpixel((2, 12))[3] == 0  # type: ignore[index]
                 assert image.getpixel((29, 12))[3] == 255  # type: ignore[index]
+
+
+def test_the_full_size_is_the_photographs_own(
+    files: runs.Files, picture_file: Callable[..., Path]
+) -> None:
+    full = dataclasses.replace(RECIPE, size="full")
+    for width, height in ((47, 31), (31, 47), (16, 90)):
+        photo = picture_file("odd.png", width, height)
+        asked = dataclasses.replace(files, content=photo)
+        assert runs.rehearse(full, asked)[0].size == (height, width)
+        runs.carry_out(full, asked)
+        assert images.read(files.out).shape == (3, height, width)
+        named = files.out.with_name("named.png")
+        sized = dataclasses.replace(RECIPE, size=max(width, height))
+        runs.carry_out(sized, dataclasses.replace(asked, out=named))
+        assert named.read_bytes() == files.out.read_bytes()
+    texture = dataclasses.replace(files, content=None)
+    runs.carry_out(dataclasses.replace(full, init="noise"), texture)
+    assert images.read(files.out).shape == (3, 36, 36)
+    with pytest.raises(InputError, match="15 px: both sides must be at least 16 px"):
+        runs.carry_out(full, dataclasses.replace(files, content=picture_file("small.png", 40, 15)))
+    with pytest.raises(InputError, match=r"a\.safetensors is a learned style; give a size"):
+        runs.rehearse(full, dataclasses.replace(texture, styles=(Path("a.safetensors"),)))

@@ -40,6 +40,7 @@ __all__ = [
     "Photograph",
     "check_size",
     "check_suffix",
+    "long_side",
     "read",
     "read_grey",
     "read_photograph",
@@ -203,6 +204,16 @@ def read_photograph(
         colours, alpha = color.carry_on(colours, alpha), alpha.clamp(0, 1)
         return Photograph(colours, metadata, alpha if (alpha < 1).any() else None)
     return Photograph((colours + (1 - alpha) * (transparency == "white")).clamp_(0, 1), metadata)
+
+
+def long_side(path: Path | str, smallest: int = 1) -> int:
+    """Return the long side of a picture file in pixels, without decoding it.
+
+    Raises:
+        InputError: as `read`.
+    """
+    with _opened(Path(path), smallest) as source:
+        return max(source.size)
 
 
 def read_regions(

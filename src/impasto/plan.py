@@ -210,6 +210,8 @@ def _size(recipe: Recipe, content: Size | None, style: Size | None) -> Size:
     like = content or style
     if like is None:
         raise InputError("nothing to do: give a content or a style picture")
+    if recipe.size == "full":
+        return like
     if len(recipe.sides) == 1:
         return schedule.fitted(*like, recipe.sides[0])
     if content is not None:

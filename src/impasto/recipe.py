@@ -53,7 +53,7 @@ class Recipe:
     """
 
     size: int | str = 512
-    """Long side in pixels, enlarging if need be; for texture also WIDTHxHEIGHT."""
+    """Long side in pixels, enlarging if need be, or full, the photo's; for texture also WIDTHxHEIGHT."""
     levels: tuple[int | Literal["auto"], ...] = ("auto",)
     """Coarse to fine: auto (from 256 px, doubling), a number of levels, or rising long sides."""
     alpha: Weight = 0.03
@@ -237,10 +237,12 @@ class Recipe:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """The size as (long side,) or (width, height)."""
+        """The size as (long side,) or (width, height); nothing where it is the picture's own, full."""
+        if self.size == "full":
+            return ()
         match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(self.size))
         if not match:
-            raise InputError(f"--size {self.size!r} is not a size; use a long side, e.g. 512")
+            raise InputError(f"--size {self.size!r} is not a size; use a long side, e.g. 512, or full")
         return tuple(int(side) for side in match.groups() if side)
 
     def layers_in_use(self, content: bool, style: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:

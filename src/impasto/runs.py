@@ -39,7 +39,7 @@ from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
 from impasto.recipe import Recipe, memory_bytes
 from impasto.resume import Keeper
-from impasto.styles import Style
+from impasto.styles import SUFFIX, Style
 from impasto.transfer import Pictures
 from impasto.watch import Watcher, existing_snapshots, snapshots
 
@@ -137,6 +137,7 @@ def carry_out(
     start = _start_file(recipe)
     check(files, start)
     # Before the hashes, as it says better what is wrong with a file.
+    recipe = _sized(recipe, files.content, files.styles)
     pictures, write = _read(recipe, files, start)
     identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
     carried = f"{team.size} {files.save_every > 0}"  # the plan is made for so many, and for snapshots
@@ -252,6 +253,7 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
     """
     start = _start_file(recipe)
     check(files, start)
+    recipe = _sized(recipe, files.content, files.styles)
     pictures, _ = _read(recipe, files, start)
     plan = transfer.plan_for(recipe, pictures, team, files.save_every > 0)
     memory.keep(plan.ample)
@@ -284,6 +286,7 @@ def learn(
     _check_target(out, [painting, *others])
     if no_clobber and out.exists():
         raise InputError(f"{out} exists and --no-clobber forbids replacing it")
+    recipe = _sized(recipe, None, (painting,))
     (scale,) = recipe.scale_of_styles(1)
     with resume.hold(resume.name_of(out), f"the file {out}"):
         picture = _Reader(recipe).picture(painting, scale)
@@ -294,6 +297,16 @@ def learn(
         except OSError as error:
             raise InputError(f"cannot write {out}: {error.strerror}") from None
     return style
+
+
+def _sized(recipe: Recipe, content: Path | None, styles: Sequence[Path]) -> Recipe:
+    """Return the recipe with a size in pixels: the photograph's, or else the painting's, for full."""
+    if recipe.size != "full":
+        return recipe
+    like = next(path for path in (content, *styles) if path)
+    if like.suffix == SUFFIX:
+        raise InputError(f"--size full: {like} is a learned style; give a size, e.g. --size 512")
+    return replace(recipe, size=images.long_side(like, schedule.SMALLEST_SIDE))
 
 
 def _read(
