@@ -81,8 +81,9 @@ def _transformed(
             target,
             colorspace=name,
             outcolorspace="rgb",
-            outdtype="float32",
+            # From bytes, levels of 16 bits are near enough and far sooner; from those they are not.
+            outdtype="uint16" if pixels.dtype == numpy.uint8 else "float32",
         )
     except imagecodecs.CmsError:
         return None
-    return found.clip(0, 1)
+    return to_floats(found).clip(0, 1)
