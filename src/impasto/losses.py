@@ -650,7 +650,7 @@ STYLE_LOSSES: dict[str, SummaryLoss] = {
     ),
     "mmd-gaussian": SummaryLoss(FOURIER, each(mean_loss), degree=0, balance=5),
     "mmd-gaussian-paired": SummaryLoss(
-        SAMPLES, each(paired_gaussian_loss), _paired_target, degree=0, unbiased=True, balance=5
+        SAMPLES, each(paired_gaussian_loss), _paired_target, degree=0, unbiased=True, balance=4
     ),
     "bn": SummaryLoss(SQUARES, each(batch_norm_loss), balance=2.7),
     "gram-mean-std": SummaryLoss(MOMENTS, each(gram_mean_std_loss), degree=2, balance=2.2),
