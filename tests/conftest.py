@@ -1,5 +1,6 @@
 """What tests share: a tiny VGG-19 with the real layer names, and pictures."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def make_tiny_weights(seed: int = 0) -> Weights:
         biases[layer.name] = 0.1 * torch.rand(outputs, generator=generator, dtype=torch.float64)
         inputs = outputs
     return Weights("tiny", "0" * 64, True, CAFFE, kernels, biases)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_interrupts() -> None:
+    """Let Ctrl-C be heard where the tests were started in a shell's background, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -27,8 +27,9 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 TINY = f"""
-import sys
+import signal, sys
 import torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 sys.path.insert(0, {str(HERE)!r})
 from conftest import make_tiny_weights
 import impasto.weights
