@@ -6,7 +6,7 @@ strength   Runs every style loss at the same alpha and beta and prints the conte
            what an 8-bit file would hold. The aim is within 25 % of Gram's: `SummaryLoss.balance` is set
            from it. The error of Gram matrices stands beside: how far each loss goes towards them too.
 cost       One evaluation at 512 px of every loss, interleaved with one of Gram's; the median of the
-           ratios. The aim is 1.3, and 2 for nearest, sliced and wasserstein.
+           ratios. The aim is 1.3, and 2 for nearest, nearest-patches, sliced and wasserstein.
 
 `--no-strength` and `--no-cost` leave a part out.
 """
