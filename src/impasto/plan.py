@@ -259,7 +259,7 @@ class _Room(NamedTuple):
         ]
         area = max(height * width for height, width in sizes)
         fixed, each = (self.masks.regions * plenty for plenty in _PLENTY_FOR_REGION)
-        plenty = (1 << 30) + fixed + area * (_PLENTY + each + 24 * level.held)
+        plenty = (2 << 30) + fixed + area * (_PLENTY + each + 24 * level.held)
         return self.ranks == 1 and self.budget > plenty
 
 
