@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from impasto import plan, schedule
+from impasto import cost, plan, schedule
 from impasto.cost import FINISHING, NO_MASKS, Costs, Masks
 from impasto.errors import InputError
 from impasto.losses import STYLE_LOSSES
@@ -17,6 +17,13 @@ from impasto.recipe import Recipe
 from impasto.tiles import WHOLE, Cut
 
 GIB = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def torch_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budgets below are for a torch without CUDA, whichever is installed."""
+    for module in (cost, plan):
+        monkeypatch.setattr(module, "BASE", 330 << 20)
 
 
 def make(side: int, memory: str, **fields: object) -> tuple[Plan, int]:

@@ -151,7 +151,7 @@ def test_a_stray_file_hides_no_run_and_a_foreign_manifest_is_described() -> None
 
 def test_a_plan_that_this_machine_cannot_carry_out_is_none() -> None:
     made = plan.make(Recipe(size=64), (48, 64))
-    said = resume.plan_as_json(made)
+    said = plan.as_json(made)
 
     def found(**other: Any) -> plan.Plan | None:
         return resume.plan_of(checkpoint.Checkpoint({}, {"plan": {**said, **other}}))

@@ -4,14 +4,14 @@ Nothing that is measured may change a picture without standing here: same plan, 
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 
 from impasto import devices, memory, schedule, winograd
-from impasto.cost import NO_MASKS, Costs, Masks
+from impasto.cost import BASE, NO_MASKS, Costs, Masks
 from impasto.errors import InputError
 from impasto.memory import spoken
 from impasto.objective import looks
@@ -19,7 +19,7 @@ from impasto.optimize import OPTIMIZERS, pictures_held
 from impasto.recipe import Recipe, memory_bytes
 from impasto.tiles import WHOLE, Cut
 
-__all__ = ["Forecast", "Level", "Plan", "forecast", "make"]
+__all__ = ["Forecast", "Level", "Plan", "as_json", "forecast", "from_json", "make"]
 
 Size = tuple[int, int]
 
@@ -34,6 +34,9 @@ _USEFUL = 384
 
 _STARTUP = 4.0
 """Seconds to load torch and the weights."""
+
+_PLENTY_FIXED = 7 << 28
+"""Bytes that no process needs besides, with all losses at once."""
 
 _PLENTY = 5000
 """Bytes per pixel that no uncut picture needs, but for the optimiser's and the masks'."""
@@ -107,6 +110,40 @@ class Plan:
     def arithmetic(self) -> str:
         """The precision, for people."""
         return str(self.precision).removeprefix("torch.") + " by Winograd" * self.by_winograd
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON values."""
+    said = asdict(plan)
+    return {**said, "device": str(plan.device), "precision": str(plan.precision).removeprefix("torch.")}
+
+
+def from_json(said: Mapping[str, Any]) -> Plan:
+    """Return the plan that `as_json` gave.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError: these values are none.
+
+    Example:
+        >>> import json
+        >>> made = make(Recipe(size=64), (48, 64))
+        >>> from_json(json.loads(json.dumps(as_json(made)))) == made
+        True
+    """
+
+    def level(one: Mapping[str, Any]) -> Level:
+        tile, keep, on_disk = one["cut"]
+        cut = Cut(None if tile is None else (tile[0], tile[1]), keep, on_disk)
+        return Level(**{**one, "size": tuple(one["size"]), "cut": cut})
+
+    return Plan(
+        **{
+            **said,
+            "levels": tuple(map(level, said["levels"])),
+            "device": torch.device(said["device"]),
+            "precision": devices.DTYPES[said["precision"]],
+        }
+    )
 
 
 def make(
@@ -259,7 +296,7 @@ class _Room(NamedTuple):
         ]
         area = max(height * width for height, width in sizes)
         fixed, each = (self.masks.regions * plenty for plenty in _PLENTY_FOR_REGION)
-        plenty = (2 << 30) + fixed + area * (_PLENTY + each + 24 * level.held)
+        plenty = BASE + _PLENTY_FIXED + fixed + area * (_PLENTY + each + 24 * level.held)
         return self.ranks == 1 and self.budget > plenty
 
 

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple, TextIO
 import torch
 
 from impasto import checkpoint, devices, files, winograd
+from impasto import plan as planning
 from impasto.checkpoint import Checkpoint
 from impasto.errors import BusyError, InputError
 from impasto.events import Step
-from impasto.plan import Level, Plan
+from impasto.plan import Plan
 from impasto.recipe import Recipe
-from impasto.tiles import Cut
 
 __all__ = [
     "Keeper",
@@ -32,6 +32,7 @@ __all__ = [
     "clean",
     "conditions",
     "differences",
+    "digests",
     "find",
     "folder_of",
     "hold",
@@ -46,17 +47,21 @@ _OVERHEAD = 50
 """A checkpoint is written no sooner than so many times what the last one took: 2 % of the time."""
 
 
-def key(recipe: Recipe, inputs: Mapping[str, tuple[Path, ...]], weights: str) -> str:
-    """Return the name of a run: a digest of its recipe, of what its files hold, and of its weights.
+def digests(inputs: Mapping[str, tuple[Path, ...]]) -> dict[str, list[str]]:
+    """Return the SHA-256 of a run's files, by role.
 
     Raises:
         InputError: a file cannot be read.
     """
     try:
-        digests = {role: [files.sha256(path) for path in paths] for role, paths in inputs.items()}
+        return {role: [files.sha256(path) for path in paths] for role, paths in inputs.items() if paths}
     except OSError as error:
         raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
-    said = json.dumps([checkpoint.SCHEMA, dataclasses.asdict(recipe), digests, weights], sort_keys=True)
+
+
+def key(recipe: Recipe, inputs: Mapping[str, list[str]], weights: str) -> str:
+    """Return the name of a run: a digest of its recipe, of those of its files, and of its weights."""
+    said = json.dumps([checkpoint.SCHEMA, dataclasses.asdict(recipe), inputs, weights], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
@@ -83,45 +88,14 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {one}, now {other}" for name, one, other in pairs if one != other)
 
 
-def plan_as_json(plan: Plan) -> dict[str, Any]:
-    """Return a plan as JSON values."""
-    said = dataclasses.asdict(plan)
-    return {**said, "device": str(plan.device), "precision": str(plan.precision).removeprefix("torch.")}
-
-
 def plan_of(kept: Checkpoint) -> Plan | None:
     """Return the plan of a kept run; None where this machine or this version cannot carry it out."""
     try:
-        plan = plan_from_json(kept.about["plan"])
+        plan = planning.from_json(kept.about["plan"])
         devices.choose_device(str(plan.device))
     except (KeyError, TypeError, ValueError, RuntimeError, InputError):
         return None
     return None if plan.by_winograd and not winograd.available() else plan
-
-
-def plan_from_json(said: Mapping[str, Any]) -> Plan:
-    """Return the plan that `plan_as_json` gave.
-
-    Example:
-        >>> from impasto import plan
-        >>> made = plan.make(Recipe(size=64), (48, 64))
-        >>> plan_from_json(json.loads(json.dumps(plan_as_json(made)))) == made
-        True
-    """
-
-    def level(one: Mapping[str, Any]) -> Level:
-        tile, keep, on_disk = one["cut"]
-        cut = Cut(None if tile is None else (tile[0], tile[1]), keep, on_disk)
-        return Level(**{**one, "size": tuple(one["size"]), "cut": cut})
-
-    return Plan(
-        **{
-            **said,
-            "levels": tuple(map(level, said["levels"])),
-            "device": torch.device(said["device"]),
-            "precision": devices.DTYPES[said["precision"]],
-        }
-    )
 
 
 class Keeper:
@@ -176,7 +150,7 @@ def about(
         "recipe": dataclasses.asdict(recipe),
         "inputs": {role: [str(path) for path in paths] for role, paths in inputs.items()},
         "out": str(out.absolute()),
-        "plan": plan_as_json(plan),
+        "plan": planning.as_json(plan),
         "conditions": conditions(plan.device),
     }
 
