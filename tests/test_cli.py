@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from impasto import images
+from impasto import images, provenance
 from impasto.__main__ import main
 from impasto.catalog import COMMANDS, PRESETS
 from impasto.quality import MEASURES
@@ -226,7 +226,28 @@ def test_the_same_command_gives_the_same_bytes_under_any_name(folder: Path, suff
 def test_another_seed_gives_another_picture(folder: Path) -> None:
     for seed in ("1", "2"):
         assert main([*TRANSFER, "--init", "noise", "--seed", seed, "-o", f"{seed}.png"]) == 0
-    assert (folder / "1.png").read_bytes() != (folder / "2.png").read_bytes()
+    assert not images.read(folder / "1.png").equal(images.read(folder / "2.png"))
+
+
+def test_a_picture_is_shown_and_replayed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*TRANSFER, "-o", "a.png"]) == 0
+    assert main(["show", "a.png"]) == 0
+    assert re.search(r"^recipe +size = 32$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["show", "a.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["size"] == 32
+    replay = ["replay", "a.png", "--content", "photo.png", "--style", "painting.png"]
+    assert main(replay) == 0
+    assert capsys.readouterr().out == "wrote a-replay.png: every pixel agrees with a.png\n"
+    assert (folder / "a-replay.png").read_bytes() == (folder / "a.png").read_bytes()
+    assert main([*replay, "-o", "a.png"]) == 2
+    assert "a.png is an input of this run" in capsys.readouterr().err
+    monkeypatch.setattr(provenance, "recipe_of", lambda *_: Recipe(size=32, iterations=1))
+    assert main([*replay, "-o", "other.png"]) == 1
+    assert re.search(
+        r"other\.png differs from a\.png: \S+% of the pixels, by up to", capsys.readouterr().err
+    )
 
 
 def test_an_existing_picture_is_replaced_whole(folder: Path) -> None:

@@ -57,6 +57,9 @@ def test_every_command_of_the_readme_runs(line: str) -> None:
 
     if "painting.safetensors" in words:
         assert main(("style", "learn", "painting.jpg")) == 0
+    if words[0] in ("show", "replay"):
+        made = ("transfer", "photo.jpg", "painting.jpg", "--size", "32", "--iterations", "1")
+        assert main((*made, "-o", "painted.png")) == 0
     assert main(words + small) == 0
 
 

@@ -21,7 +21,7 @@ GIB = 1 << 30
 
 @pytest.fixture(autouse=True)
 def torch_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The budgets below are for a torch without CUDA, whichever is installed."""
+    """Count as for a torch without CUDA: the budgets below are for it, whichever is installed."""
     for module in (cost, plan):
         monkeypatch.setattr(module, "BASE", 330 << 20)
 

@@ -33,7 +33,9 @@ def test_a_key_is_of_what_decides_the_picture(tmp_path: Path) -> None:
     other.write_bytes(b"other")
 
     def key(recipe: Recipe = Recipe(), weights: str = "w", **inputs: tuple[Path, ...]) -> str:  # noqa: B008
-        return resume.key(recipe, inputs or {"content": (one,), "styles": (other,)}, weights)
+        return resume.key(
+            recipe, resume.digests(inputs or {"content": (one,), "styles": (other,)}), weights
+        )
 
     before = key()
     assert key() == before

@@ -14,6 +14,8 @@ COMMANDS: dict[str, str] = {
     "texture": "style reconstruction: a painting's manner without a photograph",
     "reconstruct": "content reconstruction: what the content layers keep of a photograph",
     "measure": "losses of a finished picture under a recipe, and measures beside them",
+    "show": "say how a picture was made, as it says itself",
+    "replay": "make a picture again from its files, and say whether the pixels agree",
     "style": "learn a painting's style into a file that stands for the painting",
     "demo": "stylise a built-in photograph with a built-in painting",
     "samples": "write the built-in pictures into a folder",

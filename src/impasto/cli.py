@@ -21,7 +21,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 from impasto.catalog import COMMANDS, OPTIMIZERS, PRESETS, STYLE_LOSSES
-from impasto.errors import InputError, near
+from impasto.errors import DifferError, InputError, near
 from impasto.recipe import Recipe, read_toml
 
 if TYPE_CHECKING:
@@ -251,6 +251,84 @@ class Measure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Show:
+    """Say how a picture was made: PNG, JPEG, WebP and TIFF files of impasto carry it."""
+
+    picture: Positional[Annotated[Path, arg(metavar="PICTURE")]]
+    """The picture."""
+    json: Flag = False
+    """Print one JSON object: recipe, plan, inputs, weights, conditions, written, end, losses."""
+
+    def __call__(self) -> None:
+        from impasto import provenance, runs
+
+        made = runs.story_of(self.picture)
+        if self.json:
+            _print(json.dumps(dataclasses.asdict(made), indent=2))
+        else:
+            _print("\n".join(provenance.describe(made)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Make a picture again from the files it was made from, and compare: exit status 1 if it differs.
+
+    Recipe and plan stand in the picture. On the same machine and versions every pixel agrees.
+    """
+
+    picture: Positional[Annotated[Path, arg(metavar="PICTURE")]]
+    """The picture that was made."""
+    content: MaybeFile = None
+    """Its photograph."""
+    style: Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]")] = ()
+    """Its paintings, in their order, or styles that were learned of them."""
+    init: MaybeFile = None
+    """The picture it began with, if there was one."""
+    weights: Annotated[str, arg(metavar="FILE")] = ""
+    """Its weights, where they are a file of one's own."""
+    content_mask: Masks = ()
+    """The masks of its regions."""
+    style_mask: Masks = ()
+    """The masks of its style's regions."""
+    keep: MaybeFile = None
+    """The mask of what stayed as it was."""
+    strength_map: MaybeFile = None
+    """How much of the finished picture lies over the photograph."""
+    out: Out = None
+    """The picture to write; PICTURE-replay with PICTURE's suffix if not given."""
+    no_clobber: Flag = False
+    """Refuse to replace an existing picture."""
+
+    def __call__(self) -> None:
+        from rich.console import Console
+
+        from impasto import runs, watch
+
+        out = self.out or self.picture.with_name(f"{self.picture.stem}-replay{self.picture.suffix}")
+        others = (self.picture, Path(self.weights)) if self.weights else (self.picture,)
+        files = runs.Files(
+            content=self.content,
+            styles=self.style,
+            out=out,
+            no_clobber=self.no_clobber,
+            others=others,
+            content_mask=self.content_mask,
+            style_mask=self.style_mask,
+            keep=self.keep,
+            strength_map=self.strength_map,
+        )
+        with watch.progress(Console(stderr=True)) as watcher:
+            found = runs.replay(self.picture, files, self.init, self.weights, [watcher])
+        if found.share:
+            why = f"; {found.conditions}" if found.conditions else ""
+            raise DifferError(
+                f"{out} differs from {self.picture}: {found.share:.2%} of the pixels, "
+                f"by up to {255 * found.most:.2g} of 255{why}"
+            )
+        _print(f"wrote {out}: every pixel agrees with {self.picture}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StyleCommand:
     """Learn a painting's style: its summaries for these layers, losses and sizes, in one file.
 
@@ -426,6 +504,8 @@ _CLASSES: dict[str, Callable[..., Any]] = {
     "texture": Texture,
     "reconstruct": Reconstruct,
     "measure": Measure,
+    "show": Show,
+    "replay": Replay,
     "style": StyleCommand,
     "demo": Demo,
     "samples": Samples,

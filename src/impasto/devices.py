@@ -1,5 +1,7 @@
 """What this machine can do: device and precision, decided by what it has, never by a timing."""
 
+import contextlib
+import functools
 import platform
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import torch
 
 from impasto.errors import InputError
 
-__all__ = ["DTYPES", "choose_device", "choose_precision", "describe", "has_bfloat16"]
+__all__ = ["DTYPES", "choose_device", "choose_precision", "describe", "has_bfloat16", "processor"]
 
 DTYPES = {
     "float32": torch.float32,
@@ -56,18 +58,35 @@ def has_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return set()
-    lines = (line for line in text.splitlines() if line.startswith("flags"))
-    return set(next(lines, "").split())
+def processor(device: torch.device) -> str:
+    """Return the name of what computes.
+
+    Example:
+        >>> processor(torch.device("cpu")) != ""
+        True
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _of_cpu("model name") or f"{platform.machine()} {device.type}"
 
 
 def describe(device: torch.device) -> str:
     """Return the device's name for people."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{platform.machine()} {device.type}, {threads} thread{'s' * (threads != 1)}"
+    with_threads = "" if device.type == "cuda" else f", {threads} thread{'s' * (threads != 1)}"
+    return processor(device) + with_threads
+
+
+def _cpu_flags() -> set[str]:
+    return set(_of_cpu("flags").split())
+
+
+@functools.cache
+def _of_cpu(field: str) -> str:
+    """Return what Linux says of the first processor; nothing elsewhere."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() == field:
+                return value.strip()
+    return ""

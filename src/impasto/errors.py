@@ -1,6 +1,7 @@
 """What can go wrong, and how the program says it.
 
     ImpastoError            anything this program says in one line
+    |-- DifferError     1   a picture made again is another one
     |-- InputError      2   something the user can mend: a file, an option, a folder
     |-- RunError       70   the run itself failed: divergence, memory, a broken disk
     |-- BusyError      75   another run holds what this one needs
@@ -12,13 +13,28 @@ A message says what was wrong, what is allowed and what to do, in one line.
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BusyError", "ImpastoError", "InputError", "Interrupted", "LostError", "RunError", "near"]
+__all__ = [
+    "BusyError",
+    "DifferError",
+    "ImpastoError",
+    "InputError",
+    "Interrupted",
+    "LostError",
+    "RunError",
+    "near",
+]
 
 
 class ImpastoError(Exception):
     """The root: its text is one line for the user, its ``exit_code`` the program's status."""
 
     exit_code = 70
+
+
+class DifferError(ImpastoError):
+    """What should be the same is not."""
+
+    exit_code = 1
 
 
 class InputError(ImpastoError):

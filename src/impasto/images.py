@@ -22,7 +22,7 @@ import tifffile
 import torch
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
-from PIL.PngImagePlugin import putchunk
+from PIL.PngImagePlugin import PngInfo, putchunk
 from torch import Tensor
 
 from impasto import color, masks, profiles
@@ -45,6 +45,7 @@ __all__ = [
     "read_grey",
     "read_photograph",
     "read_regions",
+    "read_xmp",
     "to_8_bit",
     "write",
 ]
@@ -109,8 +110,11 @@ _DROPPED = tuple(
 _MOST_EXIF = 60_000
 """A JPEG holds 64 kB of it."""
 
-_MOST_DOTS = 30_000
+_MOST_XMP = 1 << 20
+_XMP_IN_PNG = "XML:com.adobe.xmp"
+_XMP_IN_TIFF = 700
 
+_MOST_DOTS = 30_000
 
 _TURNS: dict[int, Callable[[Tensor], Tensor]] = {
     2: lambda x: x.flip(2),
@@ -214,6 +218,16 @@ def long_side(path: Path | str, smallest: int = 1) -> int:
     """
     with _opened(Path(path), smallest) as source:
         return max(source.size)
+
+
+def read_xmp(path: Path | str) -> bytes:
+    """Return the XMP packet of a picture file, empty if there is none, without decoding the pixels.
+
+    Raises:
+        InputError: as `read`.
+    """
+    with _opened(Path(path)) as source:
+        return source.xmp()
 
 
 def read_regions(
@@ -360,6 +374,11 @@ class _Source:
         if self.image is None:
             return Metadata(self.profile)
         return Metadata(self.profile, _exif(self.image), _dots(self.image))
+
+    def xmp(self) -> bytes:
+        """Return the XMP packet, if there is one of a size that such a thing has."""
+        packet = self.image.info.get("xmp", b"") if self.image else b""
+        return packet if isinstance(packet, bytes) and len(packet) <= _MOST_XMP else b""
 
     def upright(self, picture: Tensor) -> Tensor:
         """Return ``[C, H, W]`` turned as the file says."""
@@ -580,11 +599,13 @@ def write(
     bit_depth: int = 8,
     metadata: Metadata = NO_METADATA,
     alpha: Tensor | None = None,
+    xmp: bytes = b"",
 ) -> None:
     """Write a picture ``[3, H, W]`` in 0..1 as a file of 8 or 16 bits a colour, whole or not at all.
 
     It is sRGB, or in the colours of the metadata's RGB profile; the profile is in the file. An
     ``alpha`` ``[1, H, W]`` is brought to the picture's size; a JPEG, which has none, is over white.
+    An ``xmp`` packet stands in the file as it is.
 
     Raises:
         InputError: the suffix is no known format or has no such depth, the profile is not one to write
@@ -603,16 +624,31 @@ def write(
     try:
         with atomic_write(path) as file:
             if bit_depth == 16:
-                DEEP[kind](file, levels, metadata)
+                DEEP[kind](file, levels, metadata, xmp)
             else:
-                said = {"exif": metadata.exif, "dpi": metadata.dpi}
-                options = {**options, **{key: value for key, value in said.items() if value}}
+                options = {**options, **_said(metadata, xmp, kind)}
                 Image.fromarray(levels).save(file, kind, icc_profile=metadata.profile, **options)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _write_deep_png(file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata: Metadata) -> None:
+def _said(metadata: Metadata, xmp: bytes, kind: str) -> dict[str, Any]:
+    """Return Pillow's options that write what is said of a picture of 8 bits."""
+    said: dict[str, Any] = {"dpi": metadata.dpi, "exif": metadata.exif}
+    if xmp and kind == "PNG":
+        said["pnginfo"] = PngInfo()
+        said["pnginfo"].add_itxt(_XMP_IN_PNG, xmp.decode())
+    elif xmp and kind == "TIFF":
+        said["exif"] = metadata._exif()
+        said["exif"][_XMP_IN_TIFF] = xmp
+    else:
+        said["xmp"] = xmp
+    return {key: value for key, value in said.items() if value}
+
+
+def _write_deep_png(
+    file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata: Metadata, xmp: bytes
+) -> None:
     encoded = imagecodecs.png_encode(levels)
     file.write(encoded[:_PNG_HEADER])
     assert metadata.profile is not None
@@ -622,10 +658,14 @@ def _write_deep_png(file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata:
         putchunk(file, b"pHYs", struct.pack(">IIB", across, down, 1))
     if metadata.exif:
         putchunk(file, b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+    if xmp:  # neither compressed nor in a language
+        putchunk(file, b"iTXt", _XMP_IN_PNG.encode() + bytes(5) + xmp)
     file.write(encoded[_PNG_HEADER:])
 
 
-def _write_deep_tiff(file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata: Metadata) -> None:
+def _write_deep_tiff(
+    file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata: Metadata, xmp: bytes
+) -> None:
     exif = Image.Exif()
     exif.load(metadata.exif)
     encoded = io.BytesIO()  # tifffile wants a file with a name, or one in memory
@@ -643,7 +683,8 @@ def _write_deep_tiff(file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata
         software=False,
         metadata=None,
         extratags=[
-            (tag, "s", 0, text, True) for tag, text in exif.items() if isinstance(text, str) and text
+            *((tag, "s", 0, text, True) for tag, text in exif.items() if isinstance(text, str) and text),
+            *([(_XMP_IN_TIFF, "B", len(xmp), xmp, True)] if xmp else []),
         ],
     )
     file.write(encoded.getvalue())

@@ -70,7 +70,7 @@ def conditions(device: torch.device) -> dict[str, str]:
     from importlib.metadata import version
 
     return {
-        "processor": devices.describe(device),
+        "processor": devices.processor(device),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "impasto": version("impasto"),

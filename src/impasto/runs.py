@@ -1,18 +1,17 @@
 """A run from files to files: check, decode, plan, transfer, write. Nothing else starts a run."""
 
-import functools
 import math
 import os
 import re
 import signal
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import torch
@@ -20,11 +19,13 @@ from torch import Tensor
 
 from impasto import (
     cost,
+    devices,
     images,
     learning,
     masks,
     memory,
     profiles,
+    provenance,
     resume,
     schedule,
     styles,
@@ -37,13 +38,25 @@ from impasto.events import Event, Finished, Losses, Started, Step
 from impasto.objective import Regions
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
+from impasto.provenance import INTERRUPTED, End, Made, Written
 from impasto.recipe import Recipe, memory_bytes
 from impasto.resume import Keeper
 from impasto.styles import SUFFIX, Style
 from impasto.transfer import Pictures
 from impasto.watch import Watcher, existing_snapshots, snapshots
 
-__all__ = ["Files", "Result", "assist", "carry_out", "check", "learn", "rehearse"]
+__all__ = [
+    "Files",
+    "Replay",
+    "Result",
+    "assist",
+    "carry_out",
+    "check",
+    "learn",
+    "rehearse",
+    "replay",
+    "story_of",
+]
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,11 @@ class Files:
     style_mask: tuple[Path, ...] = ()
     keep: Path | None = None
     strength_map: Path | None = None
+
+    @property
+    def written(self) -> Written:
+        """How the picture's file is written, besides its format."""
+        return Written(16 if self.bit_depth == 16 else 8, self.keep_profile, self.keep_metadata)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -120,12 +138,13 @@ def carry_out(
     team: Team = ALONE,
     every: float = 30,
     fresh: bool = False,
+    before: Plan | None = None,
 ) -> Result:
     """Carry out a recipe on files; show every event to every watcher; return what was written.
 
     The run's state is kept about every ``every`` seconds until the picture is written: the same call
     goes on from there, unless a ``fresh`` start is asked for. In a ``team`` this is rank 0's; the
-    other ranks `assist`.
+    other ranks `assist`. Where this machine can, a run is carried out by the plan of one ``before``.
 
     Raises:
         InputError: something the user can mend; found before the work starts wherever possible.
@@ -134,44 +153,50 @@ def carry_out(
         Interrupted: Ctrl-C or SIGTERM came; the best picture so far has been written.
     """
     began = time.monotonic()
-    start = _start_file(recipe)
-    check(files, start)
-    # Before the hashes, as it says better what is wrong with a file.
-    recipe = _sized(recipe, files.content, files.styles)
-    pictures, write = _read(recipe, files, start)
-    identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
-    carried = f"{team.size} {files.save_every > 0}"  # the plan is made for so many, and for snapshots
-    key = resume.key(recipe, files.by_role(start), f"{identity.sha256} {carried}")
+    job = _prepared(recipe, files, team)
+    recipe, write = job.recipe, job.write
     with (
         resume.hold(resume.name_of(files.out), f"the file {files.out}"),
-        resume.hold(key, "this run"),
+        resume.hold(job.key, "this run"),
     ):
-        kept = None if fresh else resume.find(key)
+        kept = None if fresh else resume.find(job.key)
         plan = resume.plan_of(kept) if kept else None
         if plan is None:  # nothing was kept, or on a machine that had what this one has not
             kept = None
-            plan = transfer.plan_for(recipe, pictures, team, files.save_every > 0)
+            plan = transfer.plan_for(recipe, job.pictures, team, files.save_every > 0)
+            plan = _as_before(plan, before) if before else plan
         memory.keep(plan.ample)
         images.check_size(files.out, *plan.size)
-        keeper = resume.Keeper(key, every, resume.about(recipe, files.by_role(None), files.out, plan))
+        keeper = resume.Keeper(
+            job.key, every, resume.about(recipe, files.by_role(None), files.out, plan)
+        )
         note = keeper.note(kept) if kept else ""
-        story = transfer.run(recipe, pictures, plan, kept.state if kept else None, team)
+        story = transfer.run(recipe, job.pictures, plan, kept.state if kept else None, team)
         if files.save_every:
             watchers = [*watchers, snapshots(files.out, files.save_every, write)]
-        del pictures, kept  # the run lets go of them as soon as it can
+        made = provenance.begun(
+            recipe, job.digests, job.weights, plan, resume.conditions(plan.device), files.written
+        )
+        del job, kept  # the run lets go of its pictures as soon as it can
         failures: list[str] = []
         with _memory_errors(plan.size):
-            event = _followed(story, files, write, watchers, keeper, note, failures, team)
+            event = _followed(story, files, write, watchers, keeper, note, failures, team, made)
+        end = End(event.reason, event.iterations, event.evaluations)
         # A finished run is not lost to a signal: it waits until the picture is written.
         late: list[int] = []
         with _signals(late.append):
-            write(event.picture, files.out)
+            write(event.picture, files.out, made.ended(end))
             keeper.close()
         if late:
             raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
         with _memory_errors(plan.size):
             saved = images.read(files.out, transparency=recipe.transparency)
             losses = event.evaluate(_as_computed(saved, event.picture))
+        # They are those of the picture on the disk: to stand in it, it is written once more.
+        try:
+            write(event.picture, files.out, made.ended(end, losses))
+        except InputError as error:
+            failures.append(str(error))
         team.tell("done")
         if failures:
             raise RunError(f"wrote {files.out}, but on the way: {failures[0]}")
@@ -185,15 +210,55 @@ def carry_out(
         )
 
 
+class _Job(NamedTuple):
+    """A run that is ready to begin: what was read, what writes its pictures, what it is known by."""
+
+    recipe: Recipe
+    pictures: Pictures
+    write: "_Writer"
+    digests: dict[str, list[str]]
+    weights: str
+    key: str
+
+
+def _prepared(recipe: Recipe, files: Files, team: Team) -> _Job:
+    """Check a run's files and read them.
+
+    Raises:
+        InputError: as `carry_out`.
+    """
+    start = _start_file(recipe)
+    check(files, start)
+    # Before the hashes, as it says better what is wrong with a file.
+    recipe = _sized(recipe, files.content, files.styles)
+    pictures, write = _read(recipe, files, start)
+    identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
+    digests = resume.digests(files.by_role(start))
+    carried = f"{team.size} {files.save_every > 0}"  # the plan is made for so many, and for snapshots
+    key = resume.key(recipe, digests, f"{identity.sha256} {carried}")
+    return _Job(recipe, pictures, write, digests, identity.sha256, key)
+
+
+def _as_before(plan: Plan, before: Plan) -> Plan:
+    """Return the plan as another run of the same recipe was carried out; as it is if it cannot be."""
+    same = [(level.size, level.iterations) for level in plan.levels]
+    if same != [(level.size, level.iterations) for level in before.levels]:
+        return plan
+    if before.device != plan.device or (before.by_winograd and not plan.by_winograd):
+        return plan
+    return replace(before, budget=plan.budget, ample=plan.ample)
+
+
 def _followed(
     story: Generator[Event, None, None],
     files: Files,
-    write: Callable[[Tensor, Path], None],
+    write: "_Writer",
     watchers: Sequence[Watcher],
     keeper: Keeper,
     note: str,
     failures: list[str],
     team: Team,
+    made: Made,
 ) -> Finished:
     """Show a run's events to the watchers, keep its state; return the last event.
 
@@ -221,11 +286,12 @@ def _followed(
                 interruption.args = (f"interrupted; {goes_on}",)
             raise
         iteration, best = last.iteration, last.best
+        made = made.ended(End(INTERRUPTED, iteration, last.evaluations))
         # Finishing takes memory of its own: the run's goes first.
         del last, event
         story.close()
         traceback.clear_frames(interruption.__traceback__)
-        write(finish(best.cpu()), files.out)
+        write(finish(best.cpu()), files.out, made)
         said = f"interrupted at iteration {iteration}; wrote the best picture to {files.out}"
         if keeper.kept is not None and not files.no_clobber:
             said += f"; {goes_on}"
@@ -235,6 +301,107 @@ def _followed(
         raise
     assert isinstance(event, Finished)
     return event
+
+
+def story_of(picture: Path) -> Made:
+    """Return how a picture of this project was made, as it says itself (`provenance`).
+
+    Raises:
+        InputError: it is no picture that can be read, or says nothing of this kind.
+    """
+    made = provenance.unpacked(images.read_xmp(picture))
+    if made is None:
+        raise InputError(
+            f"{picture} does not say how it was made: another program wrote it, or took that out"
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A picture made again: what was written, and where it differs from the one before.
+
+    ``share`` of the pixels differ, by up to ``most`` of 0..1; ``conditions`` that could be why.
+    """
+
+    result: Result
+    share: float
+    most: float
+    conditions: str
+
+
+def replay(
+    picture: Path,
+    files: Files,
+    init: Path | None = None,
+    own_weights: str = "",
+    watchers: Sequence[Watcher] = (),
+) -> Replay:
+    """Make a picture again from its files, as it says that it was made, and compare the two.
+
+    ``files`` name the inputs and where to write; how to write is the picture's to say. A start or
+    weights from a file of the user's are given besides.
+
+    Raises:
+        InputError: the picture does not say, or was made from other files; or as `carry_out`.
+    """
+    made = story_of(picture)
+    if made.end is None or made.end.reason == INTERRUPTED:
+        raise InputError(f"{picture} is of an interrupted run: no run ends with it")
+    recipe = provenance.recipe_of(made, init, own_weights)
+    before = provenance.plan_of(made)
+    files = replace(files, **asdict(made.written))
+    check(files, init)
+    _check_same(picture, made.inputs, files.by_role(init))
+    if weights.verify(recipe.weights, recipe.weights_sha256 or None).sha256 != made.weights:
+        raise InputError(f"{picture} was made with other weights; give them with --weights FILE")
+    result = carry_out(recipe, files, watchers, before=before)
+    one, other = (images.read_photograph(path) for path in (picture, result.path))
+    if one.picture.shape != other.picture.shape:
+        return Replay(result, 1.0, 1.0, "another size")
+    pairs = [(one.picture, other.picture)]
+    if one.alpha is not None and other.alpha is not None:
+        pairs.append((one.alpha, other.alpha))
+    apart = torch.cat([(a - b).abs() for a, b in pairs]).amax(0)
+    now = resume.conditions(devices.choose_device(recipe.device))
+    changed = resume.differences(made.conditions, now)
+    return Replay(result, (apart > 0).float().mean().item(), apart.max().item(), changed)
+
+
+def _check_same(
+    picture: Path, inputs: Mapping[str, Sequence[str]], given: Mapping[str, tuple[Path, ...]]
+) -> None:
+    """Refuse files that a picture was not made from.
+
+    Raises:
+        InputError: one is missing, or too many, or another one.
+    """
+    found = resume.digests(given)
+    for role in (*inputs, *(role for role in found if role not in inputs)):
+        flag = _FLAGS.get(role, role)
+        have, wanted = found.get(role, []), list(inputs.get(role, []))
+        if len(have) != len(wanted):
+            raise InputError(
+                f"{flag}: {picture} was made from {len(wanted) or 'none'}, {len(have) or 'none'} given"
+            )
+        for path, one, other in zip(given.get(role, ()), have, wanted, strict=True):
+            if one != other:
+                raise InputError(
+                    f"{picture} was made from another file than {flag} {path}: "
+                    f"its SHA-256 is {one[:12]}..., not {str(other)[:12]}..."
+                )
+
+
+_FLAGS = {
+    "content": "--content",
+    "styles": "--style",
+    "start": "--init",
+    "content_mask": "--content-mask",
+    "style_mask": "--style-mask",
+    "keep": "--keep",
+    "strength_map": "--strength-map",
+}
+"""What gives a file of each role to a replay."""
 
 
 def assist(team: Team) -> None:
@@ -251,10 +418,8 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
     Raises:
         InputError: as `carry_out`.
     """
-    start = _start_file(recipe)
-    check(files, start)
-    recipe = _sized(recipe, files.content, files.styles)
-    pictures, _ = _read(recipe, files, start)
+    job = _prepared(recipe, files, team)
+    recipe, pictures = job.recipe, job.pictures
     plan = transfer.plan_for(recipe, pictures, team, files.save_every > 0)
     memory.keep(plan.ample)
     images.check_size(files.out, *plan.size)
@@ -309,9 +474,7 @@ def _sized(recipe: Recipe, content: Path | None, styles: Sequence[Path]) -> Reci
     return replace(recipe, size=images.long_side(like, schedule.SMALLEST_SIDE))
 
 
-def _read(
-    recipe: Recipe, files: Files, start: Path | None
-) -> tuple[Pictures, Callable[[Tensor, Path], None]]:
+def _read(recipe: Recipe, files: Files, start: Path | None) -> tuple[Pictures, "_Writer"]:
     """Return a run's pictures and masks, none larger than needed, and what writes a picture of it."""
     recipe.weight_of_styles(len(files.styles))
     scales = recipe.scale_of_styles(len(files.styles))
@@ -332,11 +495,23 @@ def _read(
         keep=reader.greys((files.keep,) if files.keep else (), content),
         strength=reader.greys((files.strength_map,) if files.strength_map else (), content),
     )
-    write = functools.partial(images.write, bit_depth=files.bit_depth)
-    if photograph:
-        metadata = files.kept(photograph.metadata)
-        write = functools.partial(write, metadata=metadata, alpha=photograph.alpha)
-    return pictures, write
+    if photograph is None:
+        return pictures, _Writer(files.bit_depth)
+    return pictures, _Writer(files.bit_depth, files.kept(photograph.metadata), photograph.alpha)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes a run's pictures: how deep, and with what is kept of the photograph's file."""
+
+    bit_depth: int
+    metadata: images.Metadata = images.NO_METADATA
+    alpha: Tensor | None = None
+
+    def __call__(self, picture: Tensor, path: Path, made: Made | None = None) -> None:
+        """Write a picture, and in it how it was ``made``."""
+        xmp = provenance.packed(made) if made else b""
+        images.write(picture, path, self.bit_depth, self.metadata, self.alpha, xmp)
 
 
 class _Reader:

@@ -185,7 +185,7 @@ def existing_snapshots(out: Path, every: int) -> list[Path]:
     return [path for path, match in matches if match and int(match[1]) % every == 0]
 
 
-def snapshots(out: Path, every: int, write: Callable[[Tensor, Path], None] = images.write) -> Watcher:
+def snapshots(out: Path, every: int, write: Callable[[Tensor, Path], object] = images.write) -> Watcher:
     """Return a watcher that writes the picture of every ``every``-th iteration beside ``out``.
 
     It is finished like the result: of its size, in its colours, with what is kept of the photograph.
