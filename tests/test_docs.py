@@ -36,6 +36,9 @@ def studio(picture_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, t
     half.paste(255, (0, 0, 20, 32))
     for name in ("regions.png", "face.png", "map.png"):
         half.save(tmp_path / name)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "painted").mkdir()
+    picture_file("photos/one.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

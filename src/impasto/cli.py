@@ -25,7 +25,12 @@ from impasto.errors import DifferError, InputError, near
 from impasto.recipe import Recipe, read_toml
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from impasto import runs
+    from impasto.parallel import Team
     from impasto.plan import Forecast, Plan
+    from impasto.transfer import Shared
 
 __all__ = ["run"]
 
@@ -80,7 +85,7 @@ class _Descent:
         """Carry out the run and say on stderr what was written; ``more`` are further `runs.Files`."""
         from rich.console import Console
 
-        from impasto import parallel, runs, watch
+        from impasto import batch, parallel, runs
 
         if self.save_every < 0:
             raise InputError("--save-every is negative; give a number of iterations, or 0")
@@ -102,27 +107,63 @@ class _Descent:
         with contextlib.ExitStack() as stack:
             team = parallel.join()
             stack.callback(team.leave)
+            many = content is not None and batch.is_pattern(content)
+            if not many and any(batch.NAME in path.name for path in (files.out, self.log) if path):
+                raise InputError(
+                    f"{batch.NAME} is for many photographs; give a pattern in quotes, as '*.jpg'"
+                )
+            if many:
+                if team.size > 1:
+                    raise InputError("many photographs are not for torchrun; start it for each of them")
+                several = batch.jobs(files)
+                if not self.dry_run:
+                    batch.carry_out(several, self._one, self.recipe, _saying(console), self.fresh)
+                    return
+                for job in several:
+                    state = "is there" if runs.is_made(self.recipe, job) else f"from {job.content}"
+                    _print(f"{job.out} {state}")
+                files = several[0]
             if self.dry_run:
                 if team.leads:
                     _print_plan(*runs.rehearse(self.recipe, files, team))
-                return
-            if not team.leads:
+            elif team.leads:
+                self._one(files, team=team)
+            else:
                 runs.assist(team)
-                return
+
+    def _one(
+        self, files: "runs.Files", shared: "Shared | None" = None, team: "Team | None" = None
+    ) -> "runs.Result":
+        """Carry out a run, and say on stderr how it goes and what was written."""
+        from rich.console import Console
+
+        from impasto import parallel, runs, watch
+
+        console = Console(stderr=True)
+        with contextlib.ExitStack() as stack:
             watchers = [stack.enter_context(watch.progress(console))]
-            if self.log:
-                watchers.append(stack.enter_context(watch.loss_log(self.log)))
+            if files.log:
+                watchers.append(stack.enter_context(watch.loss_log(files.log)))
             result = runs.carry_out(
-                self.recipe, files, watchers, team, self.checkpoint_every, self.fresh
+                self.recipe,
+                files,
+                watchers,
+                team or parallel.ALONE,
+                self.checkpoint_every,
+                self.fresh,
+                shared=shared,
             )
-        console.print(
+        _saying(console)(
             f"wrote {result.path}: {watch.summary(result.losses)} (of the saved picture); "
             f"{result.reason} after {result.iterations} iterations, "
-            f"{result.evaluations} evaluations, {result.seconds:.0f} s",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
+            f"{result.evaluations} evaluations, {result.seconds:.0f} s"
         )
+        return result
+
+
+def _saying(console: "Console") -> Callable[[str], None]:
+    """Return what prints a line as it is."""
+    return functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +186,8 @@ class Transfer(_OfPhotograph):
     """Paint a photograph in the manner of one or several paintings."""
 
     content: Positional[Annotated[Path, arg(metavar="CONTENT")]]
-    """The photograph."""
+    """The photograph; or a pattern in quotes, as 'photos/*.jpg', for many of them: then {name} in OUT
+    stands for each one's name, and those that are there already are passed over."""
     styles: Positional[Annotated[tuple[Path, ...], arg(metavar="STYLE [STYLE ...]")]]
     """The paintings, or styles that were learned of them; --style-weights mixes several. OUT defaults
     to CONTENT-STYLE.png."""
@@ -162,17 +204,23 @@ class Transfer(_OfPhotograph):
     def __call__(self) -> None:
         if not self.styles:
             raise InputError("STYLE is missing; usage: impasto transfer CONTENT STYLE [STYLE ...]")
-        names = (self.content, *self.styles)
         self.descend(
             self.content,
             self.styles,
-            "-".join(name.stem for name in names) + ".png",
+            "-".join((_name(self.content), *(style.stem for style in self.styles))) + ".png",
             content_mask=self.content_mask,
             style_mask=self.style_mask,
             keep=self.keep,
             strength_map=self.strength_map,
             **self.kept,
         )
+
+
+def _name(content: Path) -> str:
+    """Return what names the picture of a photograph, or of each photograph of a pattern."""
+    from impasto import batch
+
+    return batch.NAME if batch.is_pattern(content) else content.stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +245,7 @@ class Reconstruct(_OfPhotograph):
     """The photograph. OUT defaults to CONTENT-reconstruction.png."""
 
     def __call__(self) -> None:
-        self.descend(self.content, (), f"{self.content.stem}-reconstruction.png", **self.kept)
+        self.descend(self.content, (), f"{_name(self.content)}-reconstruction.png", **self.kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ Everything the losses need of a picture is a sum over positions, and sums do not
 was cut: value and gradient are computed tile by tile, in any number of processes, to rounding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from impasto.vgg import VGG19
 __all__ = [
     "Evaluation",
     "Key",
+    "Known",
     "Looks",
     "Needs",
     "Objective",
@@ -48,6 +49,9 @@ _NARROW = 1e-2
 
 _STRIP = 1 << 20
 """Total variation is summed in strips of about so many pixels."""
+
+
+_MOST_KNOWN = 64 << 20
 
 
 class Key(NamedTuple):
@@ -170,6 +174,33 @@ class View:
     parts: dict[Key, Tensor]
 
 
+class Known:
+    """Summaries of styles that several runs of one recipe share, up to some megabytes.
+
+    Example:
+        >>> known = Known()
+        >>> known.put("painting", {"block1_conv1": torch.ones(2)})
+        >>> known.get("painting")
+        {'block1_conv1': tensor([1., 1.])}
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._summaries: dict[Hashable, dict[str, Tensor]] = {}
+        self._left = _MOST_KNOWN
+
+    def get(self, key: Hashable) -> dict[str, Tensor] | None:
+        """Return the summaries by layer, if they are known."""
+        return self._summaries.get(key)
+
+    def put(self, key: Hashable, summaries: dict[str, Tensor]) -> None:
+        """Remember summaries, unless there are too many already: no plan counts them."""
+        size = sum(one.nbytes for one in summaries.values())
+        if size <= self._left:
+            self._summaries[key] = summaries
+            self._left -= size
+
+
 class Objective:
     """Equation 5, alpha L_content + beta L_style + tv TV, held against its targets.
 
@@ -197,13 +228,14 @@ class Objective:
         cut: Cut = WHOLE,
         team: Team = ALONE,
         regions: Regions | None = None,
+        known: "Known | None" = None,
     ) -> None:
         """Take the targets from the content ``[3, H, W]`` and the styles, each of its own size.
 
         A learned style brings its summaries with it; it has no regions.
 
         ``regions`` are of the sizes of content and style. ``cut`` says how pictures are cut; all ranks
-        of a ``team`` make their objective together.
+        of a ``team`` make their objective together. What is ``known`` of the styles is not taken again.
 
         Raises:
             InputError: alpha and beta leave nothing to compare with.
@@ -213,6 +245,7 @@ class Objective:
         self.cut = cut
         self.team = team
         self._shelf = Shelf(cut.on_disk)
+        self._known = known
         self.looks = looks(recipe, content is not None, bool(styles))
         if regions:
             if recipe.content_loss == "self-similarity" and set(self.looks.summaries) - set(
@@ -266,7 +299,9 @@ class Objective:
         weights = recipe.weight_of_styles(len(styles))
 
         def mixed(statistic: Statistic, shares: Sequence[float]) -> dict[str, Tensor]:
-            several = [self._summaries(picture, statistic, layers)[0] for picture in styles]
+            several = [
+                self._of_style(number, picture, statistic) for number, picture in enumerate(styles)
+            ]
             mix = losses.barycenter if recipe.style_mix == "barycenter" else statistic.mix
             return {name: mix([one[name] for one in several], shares) for name in layers}
 
@@ -282,7 +317,7 @@ class Objective:
             if regions is None:
                 return [mixed(statistic, weights)]
             if regions.style is None:
-                return [self._summaries(picture, statistic, layers)[0] for picture in styles]
+                return [self._of_style(number, one, statistic) for number, one in enumerate(styles)]
             return self._summaries(styles[0], statistic, layers, self._on_grids(regions.style))
 
         statistics = {row.statistic.name: row.statistic for row in chosen.values()}
@@ -296,6 +331,21 @@ class Objective:
                 share = recipe.weight_of_style_loss[name] * (areas[region] / areas.sum()).item()
                 terms.append((share, self._term(row, target, like, region)))
         return terms
+
+    def _of_style(
+        self, number: int, picture: Tensor | Learned, statistic: Statistic
+    ) -> dict[str, Tensor]:
+        """Return the summaries of one kind of the style of that number, by layer."""
+        if self._known is None or isinstance(picture, Learned):
+            return self._summaries(picture, statistic, self.style_layers)[0]
+        # All that they depend on where recipe, network and styles are the same.
+        spreads = tuple(self.looks.spreads.items())
+        key = (number, picture.shape, picture.device, self.cut, self.team.size, statistic.name, spreads)
+        found = self._known.get(key)
+        if found is None:
+            (found,) = self._summaries(picture, statistic, self.style_layers)
+            self._known.put(key, found)
+        return found
 
     def _on_grids(self, regions: Tensor) -> dict[str, Tensor]:
         """Return the weights of regions on the grids of the style layers."""

@@ -96,6 +96,13 @@ class Made:
     schema: Literal[1] = 1
     """The form of all this. Another one is refused, never guessed."""
 
+    def is_of(
+        self, recipe: Recipe, inputs: Mapping[str, list[str]], sha256: str, written: Written
+    ) -> bool:
+        """Say whether a run of this recipe, on these files and weights, makes the same picture."""
+        mine = self.recipe, self.inputs, self.weights, self.written
+        return mine == (_nameless(recipe), dict(inputs), sha256, written)
+
     def ended(self, end: End, losses: Losses | None = None) -> "Made":
         """Return the same with how it ended."""
         return replace(self, end=end, losses=losses)
@@ -110,11 +117,9 @@ def begun(
     written: Written,
 ) -> Made:
     """Return how a picture is being made; the names of the user's files are left out of the recipe."""
-    said = _as_json(dataclasses.asdict(recipe))
-    said["init"] = recipe.init if recipe.init in STARTS else _FILE
-    said["weights"] = recipe.weights if recipe.weights in weights.REGISTRY else _FILE
     # How much memory was free is no part of how the picture was made.
     carried = {k: v for k, v in _as_json(planning.as_json(plan)).items() if k not in ("budget", "ample")}
+    said = _nameless(recipe)
     return Made(said, carried, dict(inputs), weights_sha256, dict(conditions), written)
 
 
@@ -178,6 +183,13 @@ def describe(made: Made) -> list[str]:
     # A stranger may have written it: nothing in it is an order to the terminal.
     lines = (f"{name:<9} {value}" for name, value in rows)
     return ["".join(sign if sign.isprintable() else "?" for sign in line) for line in lines]
+
+
+def _nameless(recipe: Recipe) -> dict[str, Any]:
+    said = _as_json(dataclasses.asdict(recipe))
+    said["init"] = recipe.init if recipe.init in STARTS else _FILE
+    said["weights"] = recipe.weights if recipe.weights in weights.REGISTRY else _FILE
+    return said
 
 
 def _as_json(said: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from impasto.provenance import INTERRUPTED, End, Made, Written
 from impasto.recipe import Recipe, memory_bytes
 from impasto.resume import Keeper
 from impasto.styles import SUFFIX, Style
-from impasto.transfer import Pictures
+from impasto.transfer import Pictures, Shared
 from impasto.watch import Watcher, existing_snapshots, snapshots
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "assist",
     "carry_out",
     "check",
+    "is_made",
     "learn",
     "rehearse",
     "replay",
@@ -139,12 +140,14 @@ def carry_out(
     every: float = 30,
     fresh: bool = False,
     before: Plan | None = None,
+    shared: Shared | None = None,
 ) -> Result:
     """Carry out a recipe on files; show every event to every watcher; return what was written.
 
     The run's state is kept about every ``every`` seconds until the picture is written: the same call
     goes on from there, unless a ``fresh`` start is asked for. In a ``team`` this is rank 0's; the
     other ranks `assist`. Where this machine can, a run is carried out by the plan of one ``before``.
+    Several runs of one recipe may have the network and their styles ``shared``.
 
     Raises:
         InputError: something the user can mend; found before the work starts wherever possible.
@@ -171,7 +174,7 @@ def carry_out(
             job.key, every, resume.about(recipe, files.by_role(None), files.out, plan)
         )
         note = keeper.note(kept) if kept else ""
-        story = transfer.run(recipe, job.pictures, plan, kept.state if kept else None, team)
+        story = transfer.run(recipe, job.pictures, plan, kept.state if kept else None, team, shared)
         if files.save_every:
             watchers = [*watchers, snapshots(files.out, files.save_every, write)]
         made = provenance.begun(
@@ -328,6 +331,23 @@ class Replay:
     share: float
     most: float
     conditions: str
+
+
+def is_made(recipe: Recipe, files: Files) -> bool:
+    """Say whether the picture is there already: by this recipe, of these files, to the end.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    try:
+        made = story_of(files.out)
+    except InputError:
+        return False
+    recipe = _sized(recipe, files.content, files.styles)
+    digests = resume.digests(files.by_role(_start_file(recipe)))
+    sha256 = weights.verify(recipe.weights, recipe.weights_sha256 or None).sha256
+    whole = made.end is not None and made.end.reason != INTERRUPTED and made.losses is not None
+    return whole and made.is_of(recipe, digests, sha256, files.written)
 
 
 def replay(

@@ -5,7 +5,7 @@ Pictures are tensors ``[3, H, W]``, float32, sRGB in 0..1, of any size: they are
 
 import functools
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from impasto import plan as planning
 from impasto.cost import Masks
 from impasto.errors import InputError
 from impasto.events import Event, Finished, Started, Step
-from impasto.objective import Evaluation, Objective, Regions
+from impasto.objective import Evaluation, Known, Objective, Regions
 from impasto.optimize import Outcome, descend
 from impasto.parallel import ALONE, Team
 from impasto.plan import Level, Plan
@@ -26,7 +26,7 @@ from impasto.styles import Learned, Style
 from impasto.vgg import VGG19
 from impasto.weights import Weights
 
-__all__ = ["Done", "Pictures", "follow", "picture", "plan_for", "run", "shapes", "sizes"]
+__all__ = ["Done", "Pictures", "Shared", "follow", "picture", "plan_for", "run", "shapes", "sizes"]
 
 
 class Pictures(NamedTuple):
@@ -55,17 +55,39 @@ class Pictures(NamedTuple):
         return tuple(style for style in self.styles if not isinstance(style, Style))
 
 
+class Shared:
+    """What runs of one recipe with the same styles share: the network, and summaries of the styles.
+
+    The first run makes it, the others use it; a run gives the same bytes with it and without.
+    """
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.styles = Known()
+        self._networks: dict[Hashable, tuple[VGG19, Weights]] = {}
+
+    def network(self, recipe: Recipe, plan: Plan) -> tuple[VGG19, Weights]:
+        """Return the network as deep as it is needed, and the weights that it is made of."""
+        key = plan.precision, plan.device, plan.by_winograd
+        if key not in self._networks:
+            parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
+            self._networks[key] = VGG19.of(recipe, parameters, *key), parameters
+        return self._networks[key]
+
+
 def run(
     recipe: Recipe,
     pictures: Pictures,
     plan: Plan,
     state: dict[str, Any] | None = None,
     team: Team = ALONE,
+    shared: "Shared | None" = None,
 ) -> Generator[Event, None, None]:
     """Carry out a recipe; yield `Started`, a `Step` per iteration from 0, and `Finished`.
 
     ``state`` is what a step's ``state()`` gave: the run goes on after that step. The other ranks of a
-    ``team`` `follow`, until they are told that all is done.
+    ``team`` `follow`, until they are told that all is done. Runs of one recipe with the same styles
+    may have network and styles ``shared``.
 
     Raises:
         InputError: the recipe does not fit the pictures, or the weights cannot be used.
@@ -74,7 +96,7 @@ def run(
     done = Done(**state["done"]) if state else Done()
     team.tell((recipe, replace(plan, levels=plan.levels[done.levels :])))
     plan = replace(plan, device=team.place(plan.device))
-    network, parameters = _network(recipe, plan)
+    network, parameters = (shared or Shared()).network(recipe, plan)
     for style in pictures.learned:
         style.check_network(parameters.sha256, lambda layer: len(parameters.biases[layer]))
     finish = functools.partial(_finished, recipe, plan.size, _remembered(recipe, pictures))
@@ -95,7 +117,9 @@ def run(
     for level in plan.levels[done.levels :]:
         content, styles = _placed(recipe, pictures, plan, level)
         regions, keep = _regions(recipe, pictures, level.size), _kept(pictures, level.size)
-        objective = _objective(recipe, network, content, styles, level, team, regions)
+        objective = _objective(
+            recipe, network, content, styles, level, team, regions, shared.styles if shared else None
+        )
         if level is plan.levels[-1]:  # the targets have all that is needed of them
             pictures = Pictures()
         if done.levels and state is None:
@@ -129,7 +153,7 @@ def follow(team: Team) -> None:
         return
     recipe, plan = told
     plan = replace(plan, device=team.place(plan.device))
-    network, _ = _network(recipe, plan)
+    network, _ = Shared().network(recipe, plan)
     for level in plan.levels:
         objective = _objective(recipe, network, None, [], level, team, None)
         like = torch.empty(3, *level.size, dtype=network.real, device=plan.device)
@@ -254,13 +278,6 @@ def _style_sizes(pictures: Pictures) -> list[tuple[int, int]]:
     return [size for size in sizes(pictures)[1:] if size]
 
 
-def _network(recipe: Recipe, plan: Plan) -> tuple[VGG19, Weights]:
-    """Return the network as deep as it is needed, and the weights that it is made of."""
-    parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
-    network = VGG19.of(recipe, parameters, plan.precision, plan.device, plan.by_winograd)
-    return network, parameters
-
-
 def _objective(
     recipe: Recipe,
     network: VGG19,
@@ -269,6 +286,7 @@ def _objective(
     level: Level,
     team: Team,
     regions: Regions | None,
+    known: Known | None = None,
 ) -> Objective:
     """Return a level's objective; every rank sees rank 0's pictures."""
     content = team.show(content, network.device)
@@ -282,7 +300,7 @@ def _objective(
     found = [style for style in shown if style is not None]
     parts = [team.show(part, network.device) for part in (regions or (None, None))]
     regions = None if parts[0] is None else Regions(parts[0], parts[1])
-    return Objective(recipe, network, content, found, level.cut, team, regions)
+    return Objective(recipe, network, content, found, level.cut, team, regions, known)
 
 
 def _regions(recipe: Recipe, pictures: Pictures, size: tuple[int, int]) -> Regions | None:

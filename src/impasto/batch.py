@@ -1,0 +1,111 @@
+"""Many photographs, one recipe: what is there already, what is missing, what fails on its own."""
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from impasto import runs
+from impasto.errors import ImpastoError, InputError, Interrupted
+from impasto.recipe import Recipe
+from impasto.runs import Files, Result
+from impasto.transfer import Shared
+
+__all__ = ["NAME", "carry_out", "is_pattern", "jobs"]
+
+NAME = "{name}"
+"""Stands for a photograph's name, without its suffix, in the names of what is written."""
+
+
+def is_pattern(path: Path) -> bool:
+    """Say whether a path is a pattern, such as photos/*.jpg, and no file.
+
+    Example:
+        >>> is_pattern(Path("photos/*.jpg")), is_pattern(Path("photo.jpg"))
+        (True, False)
+    """
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def jobs(files: Files) -> list[Files]:
+    """Return the files of a run for each photograph that the content's pattern matches, by name.
+
+    What was written beside them earlier is no photograph, though the pattern may match it.
+
+    Raises:
+        InputError: nothing matches, two pictures would have one name, or one that of a photograph.
+    """
+    found = [Path(name) for name in sorted(_matches(files.content))]
+    found = [path for path in found if path.is_file()]
+    if not found:
+        raise InputError(f"no file matches {files.content}; put the pattern in quotes, as '*.jpg'")
+    for path in (files.out, files.log):
+        if path and NAME not in path.name:
+            raise InputError(f"{path} would be written by each of {len(found)}; put {NAME} in its name")
+    by_out: dict[Path, Files] = {}
+    targets = {_named(files.out, path) for path in found}
+    for path in found:
+        if path in targets and _is_ours(path):
+            continue
+        out = _named(files.out, path)
+        job = replace(files, content=path, out=out, log=files.log and _named(files.log, path))
+        if out in by_out:
+            raise InputError(f"{by_out[out].content} and {path} would both be {out}; rename one")
+        if path in targets:
+            raise InputError(f"{path} would be replaced by a picture; write into another folder")
+        by_out[out] = job
+    return list(by_out.values())
+
+
+def _is_ours(path: Path) -> bool:
+    """Say whether a file is a picture that this project made."""
+    try:
+        runs.story_of(path)
+    except InputError:
+        return False
+    return True
+
+
+def _matches(pattern: Path | None) -> list[str]:
+    return glob.glob(str(pattern), recursive=True)  # noqa: PTH207 (a pattern may begin at the root)
+
+
+def _named(template: Path, content: Path) -> Path:
+    return template.with_name(template.name.replace(NAME, content.stem))
+
+
+def carry_out(
+    several: Sequence[Files],
+    one: Callable[[Files, Shared], Result],
+    recipe: Recipe,
+    say: Callable[[str], object],
+    fresh: bool = False,
+) -> None:
+    """Carry out ``one`` run after the other, but for those whose picture is there; ``say`` how it goes.
+
+    A run that fails is told of and passed over. Network and styles are shared by all.
+
+    Raises:
+        Interrupted: as a run; the pictures before it are whole.
+        ImpastoError: some failed; of the kind of the first.
+    """
+    shared, failed = Shared(), dict[Path, ImpastoError]()
+    for number, files in enumerate(several, start=1):
+        assert files.content is not None
+        which = f"{number} of {len(several)}: {files.out}"
+        try:
+            if not fresh and runs.is_made(recipe, files):
+                say(f"{which} is there")
+                continue
+            say(f"{which} from {files.content}")
+            one(files, shared)
+        except Interrupted:
+            raise
+        except ImpastoError as error:
+            failed[files.content] = error
+            say(f"{which} is passed over: {error}")
+    if failed:
+        first = next(iter(failed.values()))
+        names = ", ".join(map(str, failed))
+        told = f"{len(failed)} of {len(several)} pictures not made, from {names}"
+        raise type(first)(f"{told}; the same command tries again")
