@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from torch import Tensor
 
-from impasto import checkpoint, images, runs, watch
+from impasto import checkpoint, cost, images, memory, resume, runs, watch
 from impasto.errors import BusyError, InputError, Interrupted, RunError
 from impasto.events import Event, Finished, Losses, Started, Step
 from impasto.objective import Evaluation, Objective
@@ -152,13 +152,82 @@ def test_what_was_kept_is_left_alone_by_another_recipe_and_by_a_fresh_start(file
     assert notes(RECIPE) == ("resumed at iteration 2",)
 
 
-def test_nothing_is_promised_that_no_clobber_forbids(files: runs.Files) -> None:
+def stopped_at(iteration: int) -> Callable[[Event], None]:
+    """Return a watcher that stops a run."""
+
     def stop(event: Event) -> None:
-        if isinstance(event, Step) and event.iteration == 2:
+        if isinstance(event, Step) and event.iteration == iteration:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted, match=r"wrote the best picture to .*out\.png$"):
-        runs.carry_out(RECIPE, dataclasses.replace(files, no_clobber=True), [stop])
+    return stop
+
+
+def test_no_clobber_spares_all_but_what_the_run_itself_has_left(files: runs.Files) -> None:
+    files = dataclasses.replace(files, no_clobber=True, save_every=1)
+    with pytest.raises(Interrupted, match="the same command goes on from iteration 2"):
+        runs.carry_out(RECIPE, files, [stopped_at(2)])
+    with pytest.raises(InputError, match=r"out\.png exists and --no-clobber"):
+        runs.carry_out(dataclasses.replace(RECIPE, seed=3), files)
+    first: list[Event] = []
+    runs.carry_out(RECIPE, files, [first.append])
+    assert isinstance(first[0], Started)
+    assert first[0].done == 2
+    with pytest.raises(InputError, match=r"out\.png exists and --no-clobber"):
+        runs.carry_out(RECIPE, files)
+    files.out.unlink()
+    with pytest.raises(InputError, match=r"out\.0001\.png exists and --no-clobber"):
+        runs.carry_out(RECIPE, files)
+
+
+def test_no_clobber_spares_what_has_taken_the_place_of_an_interrupted_picture(files: runs.Files) -> None:
+    files = dataclasses.replace(files, no_clobber=True)
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files, [stopped_at(2)])
+    files.out.write_bytes(b"dear to somebody")
+    with pytest.raises(InputError, match=r"out\.png exists and --no-clobber"):
+        runs.carry_out(RECIPE, files)
+    assert files.out.read_bytes() == b"dear to somebody"
+
+
+def test_a_rehearsal_says_that_a_run_goes_on_by_its_own_plan(files: runs.Files) -> None:
+    assert runs.rehearse(RECIPE, files).kept is None
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files, [stopped_at(2)])
+    (kept,) = resume.listing()
+    found = runs.rehearse(RECIPE, files)
+    assert found.kept == 2
+    assert found.plan == resume.plan_of(kept.about)
+    assert runs.rehearse(RECIPE, files, fresh=True).kept is None
+
+
+def test_a_run_goes_on_in_smaller_tiles_where_less_memory_is_free(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(RECIPE, size=640, levels=(1,), iterations=2)
+    with pytest.raises(Interrupted):
+        runs.carry_out(recipe, files, [stopped_at(1)])
+    (kept,) = resume.listing()
+    before = resume.plan_of(kept.about)
+    assert before
+    assert runs.rehearse(recipe, files).plan == before
+    monkeypatch.setattr(memory, "available", lambda _: cost.BASE + (450 << 20))
+    first: list[Event] = []
+    runs.carry_out(recipe, files, [first.append])
+    assert isinstance(first[0], Started)
+    assert first[0].done == 1
+    assert "tiles up to" in first[0].levels[0]
+    assert any("less memory is free, so it is cut smaller" in note for note in first[0].notes)
+
+
+def test_a_run_that_cannot_go_on_for_want_of_memory_says_so(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files, [stopped_at(2)])
+    monkeypatch.setattr(memory, "available", lambda _: 1 << 20)
+    with pytest.raises(InputError, match="are free: free some memory, or begin anew with --fresh"):
+        runs.carry_out(RECIPE, files)
+    assert resume.listing(), "it may go on later"
 
 
 def test_a_log_that_begins_on_a_resumed_run_has_its_head(files: runs.Files) -> None:

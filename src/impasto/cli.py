@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from impasto import runs
     from impasto.parallel import Team
-    from impasto.plan import Forecast, Plan
     from impasto.transfer import Shared
 
 __all__ = ["run"]
@@ -125,7 +124,7 @@ class _Descent:
                 files = several[0]
             if self.dry_run:
                 if team.leads:
-                    _print_plan(*runs.rehearse(self.recipe, files, team))
+                    _print_plan(runs.rehearse(self.recipe, files, team, self.fresh))
             elif team.leads:
                 self._one(files, team=team)
             else:
@@ -718,15 +717,18 @@ def _flags(kind: Callable[..., Any]) -> list[str]:
     return ["--" + field.removesuffix("_file").replace("_", "-") for field in names]
 
 
-def _print_plan(plan: "Plan", forecast: "Forecast") -> None:
+def _print_plan(rehearsal: "runs.Rehearsal") -> None:
     from impasto.memory import spoken
 
+    plan, forecast, kept = rehearsal
     height, width = plan.size
     _print(f"picture  {width}x{height} px, {plan.arithmetic} on {plan.device}")
     for number, level in enumerate(plan.levels, start=1):
         _print(f"level {number}  {level.describe()}")
     _print(f"memory   about {spoken(forecast.memory)} of {spoken(plan.budget)} allowed")
     _print(f"time     about {forecast.seconds:.0f} s")
+    if kept is not None:
+        _print(f"goes on  from iteration {kept}, which was kept; --fresh begins anew")
 
 
 def _print(text: str) -> None:

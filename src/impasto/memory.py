@@ -122,8 +122,13 @@ def free(device: torch.device) -> int:
     What is free changes from minute to minute; it is rounded down to a coarse step, for the same
     command to be carried out in the same way.
     """
-    most = int(0.9 * (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free()))
+    most = int(0.9 * available(device))
     return max((step for step in _LADDER if step <= most), default=_LADDER[0])
+
+
+def available(device: torch.device) -> int:
+    """Return the bytes that are free, to the last one."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else _free()
 
 
 def _free() -> int:

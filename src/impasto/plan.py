@@ -19,7 +19,7 @@ from impasto.optimize import OPTIMIZERS, pictures_held
 from impasto.recipe import Recipe, memory_bytes
 from impasto.tiles import WHOLE, Cut
 
-__all__ = ["Forecast", "Level", "Plan", "as_json", "forecast", "from_json", "make"]
+__all__ = ["Forecast", "Level", "Plan", "again", "as_json", "forecast", "from_json", "make"]
 
 Size = tuple[int, int]
 
@@ -223,24 +223,71 @@ def forecast(
 
     The seconds are those of one process.
     """
+    most, seconds = 0, _STARTUP
+    for level, room in _rooms(recipe, plan, content, styles, ranks, masks, snapshots):
+        most = max(most, room.needed(level, level.cut))
+        windows = room.costs.windows(level.size, level.cut)
+        pace = room.costs.pace(windows.largest, plan.device)
+        placed = schedule.styles_at(recipe, level.size, room.styles)
+        seconds += room.costs.seconds(level.size, level.iterations, level.cut, placed, pace)
+        if room.last:  # the saved picture is read and measured
+            seconds += pace[0] * windows.pixels
+    return Forecast(most, seconds)
+
+
+def again(
+    recipe: Recipe,
+    plan: Plan,
+    content: Size | None,
+    *styles: Size | None,
+    ranks: int = 1,
+    masks: Masks = NO_MASKS,
+    snapshots: bool = False,
+) -> Plan:
+    """Return a plan made earlier as it is carried out now: cut smaller where memory is short.
+
+    It is short where a level takes more than the machine has free to the last byte, which is more than
+    a plan allows itself: what is free changes from minute to minute, and other cuts change last bits.
+
+    Raises:
+        InputError: a level does not fit, however it is cut.
+    """
+    if recipe.memory != "auto":
+        return plan
+    levels = []
+    for level, room in _rooms(recipe, plan, content, styles, ranks, masks, snapshots):
+        room = room._replace(budget=memory.available(plan.device))
+        if not room.is_ample(level) and room.needed(level, level.cut) > room.budget:
+            cuts = sorted(_cuts(room, level), key=lambda cut: cut[1])
+            if not cuts:
+                needed, free = (spoken(size) for size in (room.needed(level, level.cut), room.budget))
+                raise InputError(
+                    f"the run takes about {needed} as it began, and {free} are free: free some memory, "
+                    "or begin anew with --fresh"
+                )
+            level = replace(level, cut=cuts[0][0])
+        levels.append(level)
+    return plan if tuple(levels) == plan.levels else replace(plan, levels=tuple(levels), ample=False)
+
+
+def _rooms(
+    recipe: Recipe,
+    plan: Plan,
+    content: Size | None,
+    styles: Sequence[Size | None],
+    ranks: int,
+    masks: Masks,
+    snapshots: bool,
+) -> Iterator[tuple[Level, "_Room"]]:
+    """Yield the levels of a plan, and the memory for each."""
     found = [size for size in styles if size]
     wanted = looks(recipe, content is not None, bool(found))
     costs = Costs(recipe, plan.precision, plan.by_winograd, wanted, masks.regions)
     inputs = _inputs(recipe, plan.size, content, found)
-    last = plan.levels[-1]
-    most, seconds = 0, _STARTUP
+    saved = plan.size if snapshots else None
     for level in plan.levels:
-        saved = plan.size if snapshots else None
-        room = _Room(plan.budget, costs, inputs, found, masks, saved, level is last, ranks)
-        most = max(most, room.needed(level, level.cut))
-        windows = costs.windows(level.size, level.cut)
-        pace = costs.pace(windows.largest, plan.device)
-        seconds += costs.seconds(
-            level.size, level.iterations, level.cut, schedule.styles_at(recipe, level.size, found), pace
-        )
-        if level is last:  # the saved picture is read and measured
-            seconds += pace[0] * windows.pixels
-    return Forecast(most, seconds)
+        last = level is plan.levels[-1]
+        yield level, _Room(plan.budget, costs, inputs, found, masks, saved, last, ranks)
 
 
 def _size(recipe: Recipe, content: Size | None, style: Size | None) -> Size:

@@ -37,6 +37,7 @@ __all__ = [
     "folder_of",
     "hold",
     "key",
+    "known",
     "listing",
     "name_of",
     "plan_of",
@@ -88,10 +89,10 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {one}, now {other}" for name, one, other in pairs if one != other)
 
 
-def plan_of(kept: Checkpoint) -> Plan | None:
-    """Return the plan of a kept run; None where this machine or this version cannot carry it out."""
+def plan_of(about: Mapping[str, Any]) -> Plan | None:
+    """Return the plan that a manifest tells of; None where this machine cannot carry it out."""
     try:
-        plan = planning.from_json(kept.about["plan"])
+        plan = planning.from_json(about["plan"])
         devices.choose_device(str(plan.device))
     except (KeyError, TypeError, ValueError, RuntimeError, InputError):
         return None
@@ -130,6 +131,11 @@ class Keeper:
         self.kept = int(kept.about["iteration"])
         said = f"resumed at iteration {self.kept}"
         changed = differences(kept.about["conditions"], self.about["conditions"])
+        if (
+            planning.from_json(kept.about["plan"]).levels
+            != planning.from_json(self.about["plan"]).levels
+        ):
+            changed += "; " * bool(changed) + "less memory is free, so it is cut smaller"
         return f"{said}; last bits may differ: {changed}" if changed else said
 
     @property
@@ -184,6 +190,11 @@ class Kept(NamedTuple):
 def find(name: str) -> Checkpoint | None:
     """Return the state of a run, if there is one."""
     return checkpoint.load(folder_of(name))
+
+
+def known(name: str) -> dict[str, Any] | None:
+    """Return what the manifest of a run says, if there is one, without loading its state."""
+    return checkpoint.about(folder_of(name))
 
 
 def folder_of(name: str) -> Path:

@@ -47,6 +47,7 @@ from impasto.watch import Watcher, existing_snapshots, snapshots
 
 __all__ = [
     "Files",
+    "Rehearsal",
     "Replay",
     "Result",
     "assist",
@@ -163,11 +164,8 @@ def carry_out(
         resume.hold(job.key, "this run"),
     ):
         kept = None if fresh else resume.find(job.key)
-        plan = resume.plan_of(kept) if kept else None
-        if plan is None:  # nothing was kept, or on a machine that had what this one has not
-            kept = None
-            plan = transfer.plan_for(recipe, job.pictures, team, files.save_every > 0)
-            plan = _as_before(plan, before) if before else plan
+        plan, goes_on = _planned(job, files, team, kept.about if kept else None, before)
+        kept = kept if goes_on else None
         memory.keep(plan.ample)
         images.check_size(files.out, *plan.size)
         keeper = resume.Keeper(
@@ -239,7 +237,28 @@ def _prepared(recipe: Recipe, files: Files, team: Team) -> _Job:
     digests = resume.digests(files.by_role(start))
     carried = f"{team.size} {files.save_every > 0}"  # the plan is made for so many, and for snapshots
     key = resume.key(recipe, digests, f"{identity.sha256} {carried}")
+    _check_clobber(files, resume.known(key))
     return _Job(recipe, pictures, write, digests, identity.sha256, key)
+
+
+def _planned(
+    job: _Job,
+    files: Files,
+    team: Team,
+    about: Mapping[str, Any] | None,
+    before: Plan | None = None,
+) -> tuple[Plan, bool]:
+    """Return a run's plan: that of the run to go on with, of which its manifest tells, if it can be.
+
+    Raises:
+        InputError: as `plan.make`.
+    """
+    snapshots = files.save_every > 0
+    # There is none where nothing was kept, or on a machine that had what this one has not.
+    if about and (plan := resume.plan_of(about)):
+        return transfer.plan_again(job.recipe, job.pictures, plan, team, snapshots), True
+    plan = transfer.plan_for(job.recipe, job.pictures, team, snapshots)
+    return _as_before(plan, before) if before else plan, False
 
 
 def _as_before(plan: Plan, before: Plan) -> Plan:
@@ -296,7 +315,7 @@ def _followed(
         traceback.clear_frames(interruption.__traceback__)
         write(finish(best.cpu()), files.out, made)
         said = f"interrupted at iteration {iteration}; wrote the best picture to {files.out}"
-        if keeper.kept is not None and not files.no_clobber:
+        if keeper.kept is not None:
             said += f"; {goes_on}"
         if team.size > 1:
             said += " (torchrun interrupts all processes when one of them has ended)"
@@ -432,15 +451,26 @@ def assist(team: Team) -> None:
     transfer.follow(team)
 
 
-def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Forecast]:
+class Rehearsal(NamedTuple):
+    """The plan of a run, what it will take, and the iteration it would go on from, if there is one."""
+
+    plan: Plan
+    forecast: Forecast
+    kept: int | None
+
+
+def rehearse(recipe: Recipe, files: Files, team: Team = ALONE, fresh: bool = False) -> Rehearsal:
     """Return the plan of a run, and what it will take, without carrying it out.
+
+    The forecast is of the whole run, also where it would go on from what was kept of it.
 
     Raises:
         InputError: as `carry_out`.
     """
     job = _prepared(recipe, files, team)
     recipe, pictures = job.recipe, job.pictures
-    plan = transfer.plan_for(recipe, pictures, team, files.save_every > 0)
+    about = None if fresh else resume.known(job.key)
+    plan, goes_on = _planned(job, files, team, about)
     memory.keep(plan.ample)
     images.check_size(files.out, *plan.size)
     forecast = planning.forecast(
@@ -451,7 +481,7 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE) -> tuple[Plan, Fo
         masks=transfer.shapes(pictures),
         snapshots=files.save_every > 0,
     )
-    return plan, forecast
+    return Rehearsal(plan, forecast, about["iteration"] if about and goes_on else None)
 
 
 def learn(
@@ -626,9 +656,34 @@ def check(files: Files, start: Path | None = None) -> None:
         _check_apart(target, inputs)
     if files.log and files.log.resolve() == files.out.resolve():
         raise InputError(f"--log and -o are the same file {files.out}; give two names")
-    for target in (files.out, *earlier):
-        if files.no_clobber and target.exists():
-            raise InputError(f"{target} exists and --no-clobber forbids replacing it")
+
+
+def _check_clobber(files: Files, known: Mapping[str, Any] | None) -> None:
+    """Refuse to replace pictures where that is forbidden, but for those of the run that goes on.
+
+    Raises:
+        InputError: as above.
+    """
+    if not files.no_clobber:
+        return
+    earlier = existing_snapshots(files.out, files.save_every) if files.save_every else []
+    if known and known.get("out") == str(files.out.absolute()) and _is_unfinished(files.out):
+        earlier = []
+    elif files.out.exists():
+        earlier = [files.out]
+    for target in earlier:
+        raise InputError(f"{target} exists and --no-clobber forbids replacing it")
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Say whether there is no picture yet, or that of an interruption."""
+    if not out.exists():
+        return True
+    try:
+        end = story_of(out).end
+    except InputError:
+        return False
+    return end is not None and end.reason == INTERRUPTED
 
 
 def _check_target(target: Path, inputs: Sequence[Path]) -> None:

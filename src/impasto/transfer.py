@@ -26,7 +26,18 @@ from impasto.styles import Learned, Style
 from impasto.vgg import VGG19
 from impasto.weights import Weights
 
-__all__ = ["Done", "Pictures", "Shared", "follow", "picture", "plan_for", "run", "shapes", "sizes"]
+__all__ = [
+    "Done",
+    "Pictures",
+    "Shared",
+    "follow",
+    "picture",
+    "plan_again",
+    "plan_for",
+    "run",
+    "shapes",
+    "sizes",
+]
 
 
 class Pictures(NamedTuple):
@@ -193,6 +204,18 @@ def plan_for(recipe: Recipe, pictures: Pictures, team: Team = ALONE, snapshots: 
         _regions(recipe, pictures, level.size)
         _kept(pictures, level.size)
     return made
+
+
+def plan_again(
+    recipe: Recipe, pictures: Pictures, plan: Plan, team: Team = ALONE, snapshots: bool = False
+) -> Plan:
+    """Return a plan that was made for these pictures earlier, cut smaller where it no longer fits.
+
+    Raises:
+        InputError: as `plan.again`.
+    """
+    found, masked = sizes(pictures), shapes(pictures)
+    return planning.again(recipe, plan, *found, ranks=team.size, masks=masked, snapshots=snapshots)
 
 
 def sizes(pictures: Pictures) -> list[tuple[int, int] | None]:
