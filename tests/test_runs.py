@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from torch import Tensor
 
-from impasto import checkpoint, cost, images, memory, resume, runs, watch
+from impasto import checkpoint, cost, images, memory, resume, runs, schedule, watch
 from impasto.errors import BusyError, InputError, Interrupted, RunError
 from impasto.events import Event, Finished, Losses, Started, Step
 from impasto.objective import Evaluation, Objective
@@ -228,6 +228,92 @@ def test_a_run_that_cannot_go_on_for_want_of_memory_says_so(
     with pytest.raises(InputError, match="are free: free some memory, or begin anew with --fresh"):
         runs.carry_out(RECIPE, files)
     assert resume.listing(), "it may go on later"
+
+
+def kept_at(files: runs.Files, recipe: Recipe, iteration: int) -> str:
+    """Stop a run; return the name under which it is kept."""
+    with pytest.raises(Interrupted):
+        runs.carry_out(recipe, files, [stopped_at(iteration)])
+    (kept,) = resume.listing()
+    return kept.key
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_longer_run_branches_off_with_all_of_the_state(files: runs.Files, optimizer: str) -> None:
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer)
+    name = kept_at(files, recipe, 2)
+    longer = dataclasses.replace(recipe, iterations=7)
+    first: list[Event] = []
+    runs.carry_out(longer, files, [first.append], branch=name)
+    assert isinstance(first[0], Started)
+    assert (first[0].done, first[0].iterations) == (2, 7)
+    assert f"goes on from iteration 2 of the run {name}" in first[0].notes
+    branched = images.read(files.out)
+    runs.carry_out(longer, files)
+    assert images.read(files.out).equal(branched), "on one level it is the longer run itself"
+    assert [run.key for run in resume.listing()] == [name], "that it branched off is still there"
+
+
+def test_another_recipe_branches_off_from_the_picture(files: runs.Files) -> None:
+    name = kept_at(files, RECIPE, 3)
+    kept = resume.find(name)
+    assert kept
+    first: list[Event] = []
+    other = dataclasses.replace(RECIPE, beta=2.0, size=48)
+    runs.carry_out(other, files, [first.append], branch=name)
+    started, start, *_ = first
+    assert isinstance(started, Started)
+    assert isinstance(start, Step)
+    assert started.notes == (f"begins with the picture of iteration 3 of the run {name}",)
+    assert start.picture.shape == (3, 38, 48)
+    small = schedule.resize(start.picture, (26, 32))
+    assert (small - kept.state["best"]).abs().mean() < 0.02
+    with pytest.raises(InputError, match="went on from another run"):
+        runs.replay(files.out, dataclasses.replace(files, out=files.out.with_stem("again")))
+
+
+def test_a_branch_that_was_stopped_goes_on_itself(files: runs.Files) -> None:
+    name = kept_at(files, RECIPE, 2)
+    longer = dataclasses.replace(RECIPE, iterations=7)
+    runs.carry_out(longer, files, branch=name)
+    whole = files.out.read_bytes()
+    with pytest.raises(Interrupted):
+        runs.carry_out(longer, files, [stopped_at(5)], branch=name)
+    first: list[Event] = []
+    runs.carry_out(longer, files, [first.append], branch=name)
+    assert isinstance(first[0], Started)
+    assert first[0].done == 5
+    assert files.out.read_bytes() == whole
+
+
+def test_a_branch_of_nothing_or_of_what_has_gone_further_is_refused(files: runs.Files) -> None:
+    with pytest.raises(InputError, match="there is no run 'one'; see: impasto runs list"):
+        runs.carry_out(RECIPE, files, branch="one")
+    with pytest.raises(InputError, match="there is no run"):
+        runs.carry_out(RECIPE, files, branch="../runs")
+    name = kept_at(files, RECIPE, 3)
+    with pytest.raises(InputError, match="is at iteration 3 already"):
+        runs.carry_out(dataclasses.replace(RECIPE, iterations=2), files, branch=name)
+
+
+def test_a_film_goes_on_with_its_run(files: runs.Files) -> None:
+    files = dataclasses.replace(files, timelapse=3, no_clobber=True)
+    folder = watch.timelapse_folder(files.out)
+    with pytest.raises(Interrupted):
+        runs.carry_out(RECIPE, files, [stopped_at(1)])
+    (first,) = watch.existing_frames(files.out)
+    before = first.stat().st_mtime_ns
+    runs.carry_out(RECIPE, files)
+    assert sorted(path.name for path in folder.iterdir()) == ["0000.png", "0001.png", "0002.png"]
+    assert first.stat().st_mtime_ns == before
+    assert images.read(folder / "0002.png").equal(images.read(files.out))
+    files.out.unlink()
+    with pytest.raises(InputError, match=r"0000\.png exists and --no-clobber"):
+        runs.carry_out(RECIPE, files)
+    elsewhere = dataclasses.replace(files, out=files.out.with_stem("other"))
+    watch.timelapse_folder(elsewhere.out).write_bytes(b"")
+    with pytest.raises(InputError, match="that is a file; move it away"):
+        runs.carry_out(RECIPE, elsewhere)
 
 
 def test_a_log_that_begins_on_a_resumed_run_has_its_head(files: runs.Files) -> None:

@@ -132,6 +132,35 @@ def test_names_of_snapshots_to_come_are_recognised(tmp_path: Path) -> None:
         assert watch.snapshot_name(out, iteration) in found
 
 
+@pytest.mark.parametrize(
+    ("count", "iterations", "shown"),
+    [(2, 4, [0]), (3, 4, [0, 2]), (5, 4, [0, 1, 2, 3]), (50, 4, [0, 1, 2, 3]), (4, 7, [0, 2, 5])],
+)
+def test_a_film_is_evenly_spaced_and_ends_with_the_result(
+    tmp_path: Path,
+    carried_out: Callable[..., list[Event]],
+    count: int,
+    iterations: int,
+    shown: list[int],
+) -> None:
+    out = tmp_path / "film.png"
+    folder = watch.timelapse_folder(out)
+    folder.mkdir()
+    for name in ("0000.png", "0090.png", "notes.txt"):
+        (folder / name).write_bytes(b"old")
+    started, *steps, finished = carried_out([watch.timelapse(out, count)], iterations=iterations)
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    frames = [step.picture for step in steps if isinstance(step, Step) and step.iteration in shown]
+    frames = [*map(started.finish, frames), finished.picture]
+    assert [path.name for path in watch.existing_frames(out)] == [
+        f"{n:04d}.png" for n in range(len(frames))
+    ]
+    for path, picture in zip(watch.existing_frames(out), frames, strict=True):
+        assert torch.equal(images.to_8_bit(images.read(path)), images.to_8_bit(picture))
+    assert (folder / "notes.txt").read_bytes() == b"old"
+
+
 @pytest.mark.parametrize("iterations", [0, 1, 3, 40, 1000])
 def test_without_a_terminal_progress_is_about_ten_plain_lines(iterations: int) -> None:
     text = io.StringIO()

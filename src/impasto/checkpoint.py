@@ -39,10 +39,11 @@ _CODES = {
 
 
 class Checkpoint(NamedTuple):
-    """A state, and what its writer wants to know of it later: JSON values."""
+    """A state, what its writer wants to know of it later (JSON values), the hash of its tensors."""
 
     state: dict[str, Any]
     about: dict[str, Any]
+    sha256: str
 
 
 def save(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
@@ -57,8 +58,8 @@ def save(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> save(folder, {"best": torch.ones(2), "done": (1, None)}, {"iteration": 7})
-        >>> load(folder)
-        Checkpoint(state={'best': tensor([1., 1.]), 'done': (1, None)}, about={'iteration': 7})
+        >>> load(folder)[:2]
+        ({'best': tensor([1., 1.]), 'done': (1, None)}, {'iteration': 7})
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -85,7 +86,8 @@ def load(folder: Path) -> Checkpoint | None:
         manifest, tensors = _paths(folder, name)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
             if files.sha256(tensors) == content["tensors"]:
-                return Checkpoint(_restored(content["state"], _read(tensors)), content["about"])
+                state = _restored(content["state"], _read(tensors))
+                return Checkpoint(state, content["about"], content["tensors"])
         with contextlib.suppress(OSError):  # or the next save would spare it, and not the one before
             manifest.unlink()
     return None

@@ -64,6 +64,9 @@ class _Descent:
     """Write the losses of every iteration to this CSV file."""
     save_every: Annotated[int, arg(metavar="N")] = 0
     """Also write every N-th picture as OUT.NNNN.png, in OUT's format."""
+    timelapse: Annotated[int, arg(metavar="N")] = 0
+    """Also write N evenly spaced pictures as OUT-timelapse/0000.png and so on, in OUT's format; an older
+    film there is replaced whole."""
     bit_depth: Literal[8, 16] = 8
     """Bits of a colour in what is written; 16 for .png and .tif."""
     checkpoint_every: Annotated[float, arg(metavar="SECONDS")] = 30.0
@@ -71,6 +74,9 @@ class _Descent:
     goes on from there."""
     fresh: Flag = False
     """Begin anew, whatever was kept of this run."""
+    branch: Annotated[str, arg(metavar="NAME")] = ""
+    """Go on from a run of `impasto runs list` with other options: with its whole state if only
+    --iterations or --patience differ, else from its picture. Of a finished picture: --init OUT."""
     dry_run: Flag = False
     """Print the plan, with the memory and the time that it will take, and stop."""
 
@@ -88,6 +94,8 @@ class _Descent:
 
         if self.save_every < 0:
             raise InputError("--save-every is negative; give a number of iterations, or 0")
+        if self.timelapse < 0 or self.timelapse == 1 or self.timelapse > 9999:
+            raise InputError("--timelapse is the number of pictures, 2 to 9999, or 0 for none")
         if not 0 <= self.checkpoint_every < math.inf:
             raise InputError("--checkpoint-every is negative; give seconds, e.g. 30")
         named = (self.recipe_file, Path(self.recipe.weights))
@@ -98,6 +106,7 @@ class _Descent:
             log=self.log,
             no_clobber=self.no_clobber,
             save_every=self.save_every,
+            timelapse=self.timelapse,
             bit_depth=self.bit_depth,
             others=tuple(path for path in named if path and path.is_file()),
             **more,
@@ -112,6 +121,8 @@ class _Descent:
                     f"{batch.NAME} is for many photographs; give a pattern in quotes, as '*.jpg'"
                 )
             if many:
+                if self.branch:
+                    raise InputError("--branch goes on from one run; name one photograph")
                 if team.size > 1:
                     raise InputError("many photographs are not for torchrun; start it for each of them")
                 several = batch.jobs(files)
@@ -124,7 +135,7 @@ class _Descent:
                 files = several[0]
             if self.dry_run:
                 if team.leads:
-                    _print_plan(runs.rehearse(self.recipe, files, team, self.fresh))
+                    _print_plan(runs.rehearse(self.recipe, files, team, self.fresh, self.branch))
             elif team.leads:
                 self._one(files, team=team)
             else:
@@ -151,6 +162,7 @@ class _Descent:
                 self.checkpoint_every,
                 self.fresh,
                 shared=shared,
+                branch=self.branch,
             )
         _saying(console)(
             f"wrote {result.path}: {watch.summary(result.losses)} (of the saved picture); "

@@ -33,6 +33,7 @@ from impasto import (
     weights,
 )
 from impasto import plan as planning
+from impasto.checkpoint import Checkpoint
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
 from impasto.events import Event, Finished, Losses, Started, Step
 from impasto.objective import Regions
@@ -43,7 +44,14 @@ from impasto.recipe import Recipe, memory_bytes
 from impasto.resume import Keeper
 from impasto.styles import SUFFIX, Style
 from impasto.transfer import Pictures, Shared
-from impasto.watch import Watcher, existing_snapshots, snapshots
+from impasto.watch import (
+    Watcher,
+    existing_frames,
+    existing_snapshots,
+    snapshots,
+    timelapse,
+    timelapse_folder,
+)
 
 __all__ = [
     "Files",
@@ -71,6 +79,7 @@ class Files:
     log: Path | None = None
     no_clobber: bool = False
     save_every: int = 0
+    timelapse: int = 0
     bit_depth: int = 8
     keep_profile: bool = False
     keep_metadata: bool = False
@@ -79,6 +88,11 @@ class Files:
     style_mask: tuple[Path, ...] = ()
     keep: Path | None = None
     strength_map: Path | None = None
+
+    @property
+    def has_snapshots(self) -> bool:
+        """Whether pictures are written on the way."""
+        return self.save_every > 0 or self.timelapse > 0
 
     @property
     def written(self) -> Written:
@@ -142,13 +156,16 @@ def carry_out(
     fresh: bool = False,
     before: Plan | None = None,
     shared: Shared | None = None,
+    branch: str = "",
 ) -> Result:
     """Carry out a recipe on files; show every event to every watcher; return what was written.
 
     The run's state is kept about every ``every`` seconds until the picture is written: the same call
     goes on from there, unless a ``fresh`` start is asked for. In a ``team`` this is rank 0's; the
     other ranks `assist`. Where this machine can, a run is carried out by the plan of one ``before``.
-    Several runs of one recipe may have the network and their styles ``shared``.
+    Several runs of one recipe may have the network and their styles ``shared``. A ``branch`` goes on
+    from what is kept of the run of that name: with all of its state where this is the same run with
+    another number of iterations, else from its picture.
 
     Raises:
         InputError: something the user can mend; found before the work starts wherever possible.
@@ -157,13 +174,13 @@ def carry_out(
         Interrupted: Ctrl-C or SIGTERM came; the best picture so far has been written.
     """
     began = time.monotonic()
-    job = _prepared(recipe, files, team)
+    job = _prepared(recipe, files, team, branch)
     recipe, write = job.recipe, job.write
     with (
         resume.hold(resume.name_of(files.out), f"the file {files.out}"),
         resume.hold(job.key, "this run"),
     ):
-        kept = None if fresh else resume.find(job.key)
+        kept = (None if fresh else resume.find(job.key)) or job.shorter
         plan, goes_on = _planned(job, files, team, kept.about if kept else None, before)
         kept = kept if goes_on else None
         memory.keep(plan.ample)
@@ -171,10 +188,12 @@ def carry_out(
         keeper = resume.Keeper(
             job.key, every, resume.about(recipe, files.by_role(None), files.out, plan)
         )
-        note = keeper.note(kept) if kept else ""
+        note = keeper.note(kept) if kept and kept is not job.shorter else job.note
         story = transfer.run(recipe, job.pictures, plan, kept.state if kept else None, team, shared)
         if files.save_every:
             watchers = [*watchers, snapshots(files.out, files.save_every, write)]
+        if files.timelapse:
+            watchers = [*watchers, timelapse(files.out, files.timelapse, write)]
         made = provenance.begun(
             recipe, job.digests, job.weights, plan, resume.conditions(plan.device), files.written
         )
@@ -220,25 +239,60 @@ class _Job(NamedTuple):
     digests: dict[str, list[str]]
     weights: str
     key: str
+    shorter: Checkpoint | None = None
+    """What is kept of the same run with another number of iterations, if this one branches off it."""
+    note: str = ""
 
 
-def _prepared(recipe: Recipe, files: Files, team: Team) -> _Job:
+def _prepared(recipe: Recipe, files: Files, team: Team, branch: str = "") -> _Job:
     """Check a run's files and read them.
 
     Raises:
         InputError: as `carry_out`.
     """
-    start = _start_file(recipe)
+    origin = _origin(branch) if branch else None
+    start = None if origin else _start_file(recipe)
     check(files, start)
     # Before the hashes, as it says better what is wrong with a file.
     recipe = _sized(recipe, files.content, files.styles)
     pictures, write = _read(recipe, files, start)
     identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
     digests = resume.digests(files.by_role(start))
-    carried = f"{team.size} {files.save_every > 0}"  # the plan is made for so many, and for snapshots
-    key = resume.key(recipe, digests, f"{identity.sha256} {carried}")
+    carried = f"{team.size} {files.has_snapshots}"  # the plan is made for so many, and for snapshots
+    made_with = f"{identity.sha256} {carried}"
+    shorter, note = None, ""
+    if origin:
+        at = f"iteration {origin.about['iteration']} of the run {branch}"
+        then = {name: origin.about["recipe"][name] for name in ("iterations", "patience")}
+        if resume.key(replace(recipe, **then), digests, made_with) == branch:
+            shorter, note = origin, f"goes on from {at}"
+        else:
+            picture = origin.state["best"].float()
+            recipe, note = replace(recipe, init=_BRANCH), f"begins with the picture of {at}"
+            pictures = pictures._replace(start=picture)
+        digests[_BRANCH] = [origin.sha256]
+    key = resume.key(recipe, digests, made_with)
     _check_clobber(files, resume.known(key))
-    return _Job(recipe, pictures, write, digests, identity.sha256, key)
+    return _Job(recipe, pictures, write, digests, identity.sha256, key, shorter, note)
+
+
+_BRANCH = "branch"
+"""Stands for the picture of a kept run among starts, and for its state among inputs."""
+
+
+def _origin(branch: str) -> Checkpoint:
+    """Return what is kept of the run of that name.
+
+    Raises:
+        InputError: nothing that can be used.
+    """
+    names = [run.key for run in resume.listing()]
+    kept = resume.find(branch) if branch in names else None
+    if kept is None:
+        raise InputError(
+            f"--branch: there is no run {branch!r}{near(branch, names)}; see: impasto runs list"
+        )
+    return kept
 
 
 def _planned(
@@ -253,12 +307,29 @@ def _planned(
     Raises:
         InputError: as `plan.make`.
     """
-    snapshots = files.save_every > 0
+    snapshots = files.has_snapshots
     # There is none where nothing was kept, or on a machine that had what this one has not.
     if about and (plan := resume.plan_of(about)):
+        plan = _longer(plan, job)
         return transfer.plan_again(job.recipe, job.pictures, plan, team, snapshots), True
     plan = transfer.plan_for(job.recipe, job.pictures, team, snapshots)
     return _as_before(plan, before) if before else plan, False
+
+
+def _longer(plan: Plan, job: _Job) -> Plan:
+    """Return the plan of the run that this one branches off from, longer or shorter in the end.
+
+    Raises:
+        InputError: that has come further already.
+    """
+    last = plan.levels[-1]
+    iterations = job.recipe.iterations - sum(level.iterations for level in plan.levels[:-1])
+    if iterations == last.iterations or job.shorter is None:
+        return plan
+    if iterations < 1 or job.shorter.about["iteration"] >= job.recipe.iterations:
+        at = job.shorter.about["iteration"]
+        raise InputError(f"--branch: that run is at iteration {at} already; give more --iterations")
+    return replace(plan, levels=(*plan.levels[:-1], replace(last, iterations=iterations)))
 
 
 def _as_before(plan: Plan, before: Plan) -> Plan:
@@ -387,6 +458,8 @@ def replay(
     made = story_of(picture)
     if made.end is None or made.end.reason == INTERRUPTED:
         raise InputError(f"{picture} is of an interrupted run: no run ends with it")
+    if _BRANCH in made.inputs:
+        raise InputError(f"{picture} went on from another run's state, which no file holds")
     recipe = provenance.recipe_of(made, init, own_weights)
     before = provenance.plan_of(made)
     files = replace(files, **asdict(made.written))
@@ -459,7 +532,9 @@ class Rehearsal(NamedTuple):
     kept: int | None
 
 
-def rehearse(recipe: Recipe, files: Files, team: Team = ALONE, fresh: bool = False) -> Rehearsal:
+def rehearse(
+    recipe: Recipe, files: Files, team: Team = ALONE, fresh: bool = False, branch: str = ""
+) -> Rehearsal:
     """Return the plan of a run, and what it will take, without carrying it out.
 
     The forecast is of the whole run, also where it would go on from what was kept of it.
@@ -467,9 +542,9 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE, fresh: bool = Fal
     Raises:
         InputError: as `carry_out`.
     """
-    job = _prepared(recipe, files, team)
+    job = _prepared(recipe, files, team, branch)
     recipe, pictures = job.recipe, job.pictures
-    about = None if fresh else resume.known(job.key)
+    about = (None if fresh else resume.known(job.key)) or (job.shorter.about if job.shorter else None)
     plan, goes_on = _planned(job, files, team, about)
     memory.keep(plan.ample)
     images.check_size(files.out, *plan.size)
@@ -479,7 +554,7 @@ def rehearse(recipe: Recipe, files: Files, team: Team = ALONE, fresh: bool = Fal
         *transfer.sizes(pictures),
         ranks=team.size,
         masks=transfer.shapes(pictures),
-        snapshots=files.save_every > 0,
+        snapshots=files.has_snapshots,
     )
     return Rehearsal(plan, forecast, about["iteration"] if about and goes_on else None)
 
@@ -648,14 +723,21 @@ def check(files: Files, start: Path | None = None) -> None:
     for target in (files.out, *((files.log,) if files.log else ())):
         _check_target(target, inputs)
     images.check_suffix(files.out, files.bit_depth)
-    try:
-        earlier = existing_snapshots(files.out, files.save_every) if files.save_every else []
-    except OSError as error:
-        raise InputError(f"cannot look into {files.out.parent}: {error.strerror}") from None
-    for target in earlier:
+    for target in _earlier(files):
         _check_apart(target, inputs)
+    if files.timelapse and (folder := timelapse_folder(files.out)).exists() and not folder.is_dir():
+        raise InputError(f"--timelapse needs a folder {folder}, and that is a file; move it away")
     if files.log and files.log.resolve() == files.out.resolve():
         raise InputError(f"--log and -o are the same file {files.out}; give two names")
+
+
+def _earlier(files: Files) -> list[Path]:
+    """Return the files that bear the names of pictures that are written on the way."""
+    try:
+        found = existing_snapshots(files.out, files.save_every) if files.save_every else []
+        return found + (existing_frames(files.out) if files.timelapse else [])
+    except OSError as error:
+        raise InputError(f"cannot look into {files.out.parent}: {error.strerror}") from None
 
 
 def _check_clobber(files: Files, known: Mapping[str, Any] | None) -> None:
@@ -666,7 +748,7 @@ def _check_clobber(files: Files, known: Mapping[str, Any] | None) -> None:
     """
     if not files.no_clobber:
         return
-    earlier = existing_snapshots(files.out, files.save_every) if files.save_every else []
+    earlier = _earlier(files)
     if known and known.get("out") == str(files.out.absolute()) and _is_unfinished(files.out):
         earlier = []
     elif files.out.exists():

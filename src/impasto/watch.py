@@ -15,16 +15,19 @@ from torch import Tensor
 
 from impasto import images
 from impasto.errors import InputError
-from impasto.events import Event, Losses, Started, Step
+from impasto.events import Event, Finished, Losses, Started, Step
 
 __all__ = [
     "Watcher",
+    "existing_frames",
     "existing_snapshots",
     "loss_log",
     "progress",
     "snapshot_name",
     "snapshots",
     "summary",
+    "timelapse",
+    "timelapse_folder",
 ]
 
 Watcher = Callable[[Event], None]
@@ -198,5 +201,60 @@ def snapshots(out: Path, every: int, write: Callable[[Tensor, Path], object] = i
             finish = event.finish
         elif isinstance(event, Step) and event.iteration and event.iteration % every == 0:
             write(finish(event.picture), snapshot_name(out, event.iteration))
+
+    return watch
+
+
+def timelapse_folder(out: Path) -> Path:
+    """Return where the frames of a film are kept, beside ``out``.
+
+    Example:
+        >>> timelapse_folder(Path("out.png")).name
+        'out-timelapse'
+    """
+    return out.with_name(f"{out.stem}-timelapse")
+
+
+def existing_frames(out: Path) -> list[Path]:
+    """Return the files that bear the name of a frame to come."""
+    folder = timelapse_folder(out)
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in found if re.fullmatch(r"\d{4}" + re.escape(out.suffix), path.name)]
+
+
+def timelapse(out: Path, count: int, write: Callable[[Tensor, Path], object] = images.write) -> Watcher:
+    """Return a watcher that writes ``count`` pictures of a run, evenly spaced, numbered from 0000.
+
+    They are finished like the result, which is the last of them, so that films of them need no more:
+    ``ffmpeg -i out-timelapse/%04d.png out.mp4``. A run that ends early, or has fewer iterations, leaves
+    fewer. One that goes on leaves those before as they are; an older film is replaced whole.
+    """
+    finish: Callable[[Tensor], Tensor]
+    due: list[int] = []
+    number = 0
+
+    def put(picture: Tensor) -> None:
+        nonlocal number
+        write(picture, timelapse_folder(out) / f"{number:04d}{out.suffix}")
+        number += 1
+
+    def watch(event: Event) -> None:
+        nonlocal finish, due, number
+        if isinstance(event, Started):
+            finish = event.finish
+            spaced = {round(i * event.iterations / max(1, count - 1)) for i in range(count - 1)}
+            spaced.discard(event.iterations)  # the result is the last frame
+            done = -1 if event.done is None else event.done
+            number = sum(one <= done for one in spaced)
+            due = sorted(one for one in spaced if one > done)
+            timelapse_folder(out).mkdir(exist_ok=True)
+        elif isinstance(event, Step) and due and event.iteration >= due[0]:
+            del due[0]
+            put(finish(event.picture))
+        elif isinstance(event, Finished):
+            put(event.picture)
+            for old in existing_frames(out):
+                if int(old.stem) >= number:
+                    old.unlink()
 
     return watch
