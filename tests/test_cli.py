@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from impasto import images
+from impasto import child, images
 from impasto.__main__ import main
 from impasto.catalog import COMMANDS, PRESETS
 from impasto.quality import MEASURES
@@ -234,6 +234,30 @@ def test_an_existing_picture_is_replaced_whole(folder: Path) -> None:
     assert main([*TRANSFER, "-o", "out.png"]) == 0
     images.read(folder / "out.png")
     assert (folder / "out.png").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*TRANSFER, "-o", "out.png"),
+        ("measure", "photo.png", "--style", "painting.png", "--size", "32"),
+        ("style", "learn", "painting.png", "--size", "32"),
+    ],
+)
+def test_trusted_pictures_are_decoded_in_the_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    asked = []
+    real = child.opened
+    monkeypatch.setattr(child, "opened", lambda file: asked.append(file.name) or real(file))
+    assert main([*words]) == 0
+    assert asked
+    said = capsys.readouterr().out
+    asked.clear()
+    monkeypatch.setattr(child, "start", lambda: pytest.fail("the child was started"))
+    assert main([*words, "--trust-input"]) == 0
+    assert not asked
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize("init", ["content", "photo.png", "noise"])

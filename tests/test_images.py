@@ -257,7 +257,7 @@ def test_a_failed_write_leaves_the_old_picture(
 def test_a_picture_shrunk_while_it_is_read_is_the_shrunk_picture(
     tmp_path: Path, mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "_STRIP", 90 * 7)  # strips of seven rows
+    monkeypatch.setattr(decode, "STRIP", 90 * 7)  # strips of seven rows
     noise = numpy.random.default_rng(0).integers(0, 256, (50, 90, 4), dtype=numpy.uint8)
     image = Image.fromarray(noise)
     if mode == "I;16":
@@ -307,7 +307,7 @@ def test_a_mask_is_shrunk_on_the_way_and_upright(
     orientation: int,
     size: tuple[int, int] | None,
 ) -> None:
-    monkeypatch.setattr(decode, "_STRIP", 200)
+    monkeypatch.setattr(decode, "STRIP", 200)
     generator = numpy.random.default_rng(orientation)
     which = generator.integers(4, size=(9, 6)).repeat(7, 0).repeat(7, 1).astype(numpy.uint8)
     mask = Image.fromarray(60 * which)

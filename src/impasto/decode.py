@@ -40,12 +40,14 @@ __all__ = [
     "MOST_PROFILE",
     "NO_METADATA",
     "READABLE",
+    "STRIP",
     "Metadata",
     "Refused",
     "Source",
     "Strip",
     "kept_exif",
     "opened",
+    "possible_dots",
 ]
 
 READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
@@ -80,7 +82,7 @@ _MOST_EXIF = 60_000
 _MOST_CHANNELS = 8
 """A TIFF's, of which alpha is at most the fifth."""
 
-_STRIP = 1 << 20
+STRIP = 1 << 20
 """Pixels that are converted at a time."""
 
 _DECODED = 6
@@ -160,7 +162,10 @@ class Strip(NamedTuple):
 
 
 class Source(Protocol):
-    """A picture file, opened: its header is read, its pixels are decoded when they are asked for."""
+    """A picture file, opened: its header is read, its pixels are decoded when they are asked for.
+
+    One thing is asked for at a time: rows come to their end first.
+    """
 
     @property
     def size(self) -> tuple[int, int]:
@@ -277,11 +282,14 @@ class _Source:
         if self.image is None:
             return Metadata(self.profile)
         with _refusals():
-            return Metadata(self.profile, kept_exif(self.image), _dots(self.image))
+            return Metadata(
+                self.profile, kept_exif(self.image), possible_dots(self.image.info.get("dpi"))
+            )
 
 
 def _source(file: BinaryIO, stack: ExitStack) -> _Source:
     """Return a file's source: Pillow knows the formats, but not all TIFFs, nor colours of 16 bits."""
+    file.seek(0)
     start = file.read(4)
     if start[:2] == b"\xff\xd8":
         _check_scans(file)
@@ -323,7 +331,7 @@ def _source(file: BinaryIO, stack: ExitStack) -> _Source:
 
     def parts() -> Iterator[Image.Image]:
         image.load()
-        rows = max(1, _STRIP // image.width)
+        rows = max(1, STRIP // image.width)
         for top in range(0, image.height, rows):
             yield image.crop((0, top, image.width, min(image.height, top + rows)))
 
@@ -395,18 +403,23 @@ def kept_exif(
     return written if len(written) <= _MOST_EXIF else b""
 
 
-def _dots(image: Image.Image) -> tuple[float, float] | None:
-    """Return the dots per inch, if the file says something that can be."""
+def possible_dots(said: Any) -> tuple[float, float] | None:  # noqa: ANN401
+    """Return dots per inch, if something was said that can be.
+
+    Example:
+        >>> possible_dots((300, 300)), possible_dots((0, "many"))
+        ((300.0, 300.0), None)
+    """
     try:
-        across, down = (float(dots) for dots in image.info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        across, down = (float(dots) for dots in said)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
     return (across, down) if 1 <= across <= _MOST_DOTS and 1 <= down <= _MOST_DOTS else None
 
 
 def _rows(pixels: Pixels) -> Iterator[Pixels]:
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    rows = max(1, _STRIP // pixels.shape[1])
+    rows = max(1, STRIP // pixels.shape[1])
     for top in range(0, len(pixels), rows):
         yield pixels[top : top + rows]
 
