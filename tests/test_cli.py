@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from impasto import images, provenance
+from impasto import child, images, provenance
 from impasto.__main__ import main
 from impasto.catalog import COMMANDS, PRESETS
 from impasto.quality import MEASURES
@@ -122,9 +123,9 @@ def shortened(patch: pytest.MonkeyPatch, seen: list[Recipe]) -> None:
 
     real = runs.carry_out
 
-    def carry_out(recipe: Recipe, *rest: object) -> runs.Result:
+    def carry_out(recipe: Recipe, *rest: Any, **more: Any) -> runs.Result:
         seen.append(recipe)
-        return real(replace(recipe, size=32, iterations=0), *rest)  # type: ignore[arg-type]
+        return real(replace(recipe, size=32, iterations=0), *rest, **more)
 
     patch.setattr(runs, "carry_out", carry_out)
 
@@ -255,6 +256,30 @@ def test_an_existing_picture_is_replaced_whole(folder: Path) -> None:
     assert main([*TRANSFER, "-o", "out.png"]) == 0
     images.read(folder / "out.png")
     assert (folder / "out.png").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*TRANSFER, "-o", "out.png"),
+        ("measure", "photo.png", "--style", "painting.png", "--size", "32"),
+        ("style", "learn", "painting.png", "--size", "32"),
+    ],
+)
+def test_trusted_pictures_are_decoded_in_the_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    asked = []
+    real = child.opened
+    monkeypatch.setattr(child, "opened", lambda file: asked.append(file.name) or real(file))
+    assert main([*words]) == 0
+    assert asked
+    said = capsys.readouterr().out
+    asked.clear()
+    monkeypatch.setattr(child, "start", lambda: pytest.fail("the child was started"))
+    assert main([*words, "--trust-input"]) == 0
+    assert not asked
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize("init", ["content", "photo.png", "noise"])

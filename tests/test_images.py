@@ -16,7 +16,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from impasto import images, masks, profiles, schedule
+from impasto import decode, images, masks, profiles, schedule
 from impasto.errors import InputError
 
 RED, SHADE = (200, 40, 90), 120
@@ -222,7 +222,7 @@ def test_a_picture_thinner_than_200_to_1_is_refused(tmp_path: Path, width: int, 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "big.png")
-    monkeypatch.setattr(images, "MOST_PIXELS", 1599)
+    monkeypatch.setattr(decode, "MOST_PIXELS", 1599)
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(InputError, match="40x40 pixels"):
         images.read(tmp_path / "big.png")
@@ -257,7 +257,7 @@ def test_a_failed_write_leaves_the_old_picture(
 def test_a_picture_shrunk_while_it_is_read_is_the_shrunk_picture(
     tmp_path: Path, mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_STRIP", 90 * 7)  # strips of seven rows
+    monkeypatch.setattr(decode, "STRIP", 90 * 7)  # strips of seven rows
     noise = numpy.random.default_rng(0).integers(0, 256, (50, 90, 4), dtype=numpy.uint8)
     image = Image.fromarray(noise)
     if mode == "I;16":
@@ -307,7 +307,7 @@ def test_a_mask_is_shrunk_on_the_way_and_upright(
     orientation: int,
     size: tuple[int, int] | None,
 ) -> None:
-    monkeypatch.setattr(images, "_STRIP", 200)
+    monkeypatch.setattr(decode, "STRIP", 200)
     generator = numpy.random.default_rng(orientation)
     which = generator.integers(4, size=(9, 6)).repeat(7, 0).repeat(7, 1).astype(numpy.uint8)
     mask = Image.fromarray(60 * which)
@@ -513,9 +513,9 @@ def test_what_is_no_allowed_format_is_refused_whatever_its_name(tmp_path: Path) 
 
 
 OPENERS = {
-    "Image.open": ("images.py", "samples.py"),
-    "imagecodecs.png_decode": ("images.py",),
-    "tifffile.TiffFile": ("images.py",),
+    "Image.open": ("decode.py", "samples.py"),
+    "imagecodecs.png_decode": ("decode.py",),
+    "tifffile.TiffFile": ("decode.py",),
     "tifffile.imread": (),
     "torch.load": ("weights.py",),
     "pickle.load": (),
@@ -533,7 +533,7 @@ def test_files_of_others_are_opened_in_one_place() -> None:
                 assert not name.endswith((".extractall", ".unpack_archive")), f"{path.name}: {name}"
                 if name == "torch.load":
                     assert "weights_only=True" in ast.unparse(node)
-                if name == "Image.open" and path.name == "images.py":
+                if name == "Image.open" and path.name == "decode.py":
                     assert "formats=READABLE" in ast.unparse(node)
 
 

@@ -4,14 +4,12 @@ In memory a picture is ``[3, H, W]``, float32, sRGB in 0..1, everywhere in this 
 here are the only ones that read a user's picture or mask, or write one.
 """
 
-import functools
 import io
 import struct
-import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -20,16 +18,15 @@ import numpy
 import numpy.typing as npt
 import tifffile
 import torch
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
-from PIL.Image import DecompressionBombError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 from torch import Tensor
 
-from impasto import color, masks, profiles
+from impasto import child, color, decode, masks, profiles
+from impasto.decode import NO_METADATA, READABLE, Metadata, Refused, Source, Strip
 from impasto.errors import InputError
 from impasto.files import atomic_write
 from impasto.memory import spoken
-from impasto.profiles import Pixels
 from impasto.schedule import check_sides, fitted, resize, shrink
 
 __all__ = [
@@ -47,11 +44,9 @@ __all__ = [
     "read_regions",
     "read_xmp",
     "to_8_bit",
+    "trusted",
     "write",
 ]
-
-READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
-"""The formats that are read; a file's first bytes decide, not its name."""
 
 WRITABLE: dict[str, tuple[str, dict[str, object]]] = {
     ".png": ("PNG", {}),
@@ -66,55 +61,14 @@ WRITABLE: dict[str, tuple[str, dict[str, object]]] = {
 LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 """The longest side, where a format has one."""
 
-MOST_PIXELS = 150_000_000
-
 _STRIP = 1 << 20
 """Pixels that are converted at a time."""
 
-_DECODED = 6
-"""Bytes that Pillow holds for a pixel: four, and more while it decodes."""
-
-_GREYS = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-"""Pillow's modes of over 8 bits: all are grey."""
-
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS_PER_SAMPLE = 258
 _PNG_HEADER = 33
 """The bytes of a PNG before the first chunk that may follow its header."""
 
-_KEPT = tuple(
-    getattr(ExifTags.Base, name)
-    for name in (
-        "ImageDescription",
-        "Make",
-        "Model",
-        "Software",
-        "DateTime",
-        "Artist",
-        "HostComputer",
-        "Copyright",
-    )
-)
-_DROPPED = tuple(
-    getattr(ExifTags.Base, name)
-    for name in (
-        "MakerNote",
-        "ColorSpace",
-        "ExifImageWidth",
-        "ExifImageHeight",
-        "ExifInteroperabilityOffset",
-    )
-)
-"""What is true of the photograph's file alone, or nobody's to read, among what is said of exposure."""
-
-_MOST_EXIF = 60_000
-"""A JPEG holds 64 kB of it."""
-
-_MOST_XMP = 1 << 20
 _XMP_IN_PNG = "XML:com.adobe.xmp"
 _XMP_IN_TIFF = 700
-
-_MOST_DOTS = 30_000
 
 _TURNS: dict[int, Callable[[Tensor], Tensor]] = {
     2: lambda x: x.flip(2),
@@ -127,32 +81,10 @@ _TURNS: dict[int, Callable[[Tensor], Tensor]] = {
 }
 """What turns ``[3, H, W]`` upright, by EXIF orientation."""
 
+_TRUSTED = ContextVar("trusted", default=False)
 
-class Metadata(NamedTuple):
-    """What a file says of its picture besides pixels: ICC profile, EXIF, dots per inch.
-
-    Of the EXIF there are who, when, with what and where; nothing of orientation, thumbnail or size.
-    """
-
-    profile: bytes | None = None
-    exif: bytes = b""
-    dpi: tuple[float, float] | None = None
-
-    def without_location(self) -> "Metadata":
-        """Return the same without the place where the picture was taken."""
-        return self._replace(exif=_exif(self._exif(), (ExifTags.IFD.Exif,)))
-
-    def texts(self) -> "Metadata":
-        """Return the same with the texts of the EXIF alone: who, when and with what."""
-        return self._replace(exif=_exif(self._exif(), ()))
-
-    def _exif(self) -> Image.Exif:
-        exif = Image.Exif()
-        exif.load(self.exif)
-        return exif
-
-
-NO_METADATA = Metadata()
+_LYING = (5, 6, 7, 8)
+"""The orientations that exchange width and height."""
 
 
 class Photograph(NamedTuple):
@@ -199,7 +131,7 @@ def read_photograph(
         InputError: as `read`.
     """
     with _opened(Path(path), smallest, memory) as source:
-        picture = source.upright(_tensor(source, longest))
+        picture = _upright(_tensor(source, longest), source.orientation())
         metadata = source.metadata()
     colours, alpha = picture[:3], picture[3:]
     if not len(alpha):
@@ -243,8 +175,8 @@ def read_regions(
     """
     path = Path(path)
     with _opened(path, memory=memory) as source:
-        strips = source.indices or source.over_white
-        return _fitted(masks.in_strips(strips, str(path)), source, size, path)
+        strips = masks.in_strips(lambda: _values(source), str(path))
+        return _fitted(strips, source, size, path)
 
 
 def read_grey(
@@ -257,30 +189,30 @@ def read_grey(
     """
     path = Path(path)
     with _opened(path, memory=memory) as source:
-        return _fitted((masks.soft([strip]) for strip in source.over_white()), source, size, path)
+        return _fitted((masks.soft([strip]) for strip in _over_white(source)), source, size, path)
 
 
 def _fitted(
-    strips: Iterator[Tensor], source: "_Source", size: tuple[int, int] | None, path: Path
+    strips: Iterator[Tensor], source: Source, size: tuple[int, int] | None, path: Path
 ) -> Tensor:
     """Return the regions of a mask that comes in strips, upright and no larger than ``size``."""
     height, width = source.size
-    lies = tuple(source.upright(torch.empty(1, 1, 2)).shape) == (1, 2, 1)
+    orientation = source.orientation()
     if size:
-        size = size[::-1] if lies else size
+        size = size[::-1] if orientation in _LYING else size
         masks.check_aspect((height, width), size, str(path))
     if size is None or height * width < size[0] * size[1]:
         size = height, width
-    return source.upright(masks.shrink(strips, height, size))
+    return _upright(masks.shrink(strips, height, size), orientation)
 
 
-def _tensor(source: "_Source", longest: int | None) -> Tensor:
-    """Return the pixels as `_Source.strips` gives them, shrunk if a side is over ``longest``."""
+def _tensor(source: Source, longest: int | None) -> Tensor:
+    """Return the pixels as `_floats` gives them, shrunk if a side is over ``longest``."""
     height, width = source.size
     if longest and longest < max(width, height):
-        return shrink(source.strips(), height, fitted(height, width, longest))
+        return shrink(map(_floats, source.strips()), height, fitted(height, width, longest))
     picture, top = torch.empty(0, height, width), 0
-    for strip in source.strips():
+    for strip in map(_floats, source.strips()):
         if not top:
             picture = torch.empty(len(strip), height, width)
         picture[:, top : top + strip.shape[1]] = strip
@@ -288,8 +220,54 @@ def _tensor(source: "_Source", longest: int | None) -> Tensor:
     return picture
 
 
+def _floats(strip: Strip) -> Tensor:
+    """Return rows as ``[3, rows, W]`` in 0..1, or times alpha, with it: ``[4, rows, W]``."""
+    colours = torch.from_numpy(profiles.to_floats(strip.colours)).permute(2, 0, 1).expand(3, -1, -1)
+    if strip.alpha is None:
+        return colours
+    alpha = torch.from_numpy(profiles.to_floats(strip.alpha))
+    return torch.cat([colours * alpha, alpha[None]])
+
+
+def _over_white(source: Source) -> Iterator[Tensor]:
+    """Yield the pixels as ``[3, rows, W]`` in 0..1, over white."""
+    for strip in map(_floats, source.strips()):
+        yield strip if len(strip) == 3 else strip[:3] + (1 - strip[3:])
+
+
+def _values(source: Source) -> Iterator[Tensor]:
+    """Yield what tells a mask's regions apart: palette indices ``[rows, W]``, or colours over white."""
+    return map(torch.from_numpy, source.indices()) if source.indexed else _over_white(source)
+
+
+def _upright(picture: Tensor, orientation: int) -> Tensor:
+    """Return ``[C, H, W]`` turned as its file says."""
+    turn = _TURNS.get(orientation)
+    return turn(picture).contiguous() if turn else picture
+
+
 @contextmanager
-def _opened(path: Path, smallest: int = 1, memory: int | None = None) -> Iterator["_Source"]:
+def trusted(trust: bool = True) -> Iterator[None]:
+    """Decode what is read in here in this process, for files that nobody has tampered with.
+
+    Elsewhere a process of small means does it (`child`), which costs some milliseconds a file. Other
+    threads are not concerned.
+
+    Example:
+        >>> with trusted():
+        ...     read("nowhere.png")
+        Traceback (most recent call last):
+        impasto.errors.InputError: nowhere.png does not exist; give a picture file
+    """
+    before = _TRUSTED.set(trust)
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(before)
+
+
+@contextmanager
+def _opened(path: Path, smallest: int = 1, memory: int | None = None) -> Iterator[Source]:
     """Open a picture file, not decoded yet; say in one line what is wrong with it, then or later."""
     try:
         if path.is_dir():
@@ -298,31 +276,24 @@ def _opened(path: Path, smallest: int = 1, memory: int | None = None) -> Iterato
             raise InputError(f"{path} does not exist; give a picture file")
         if not path.is_file():
             raise InputError(f"{path} is not a regular file; give a picture file")
-        with warnings.catch_warnings(), ExitStack() as stack:
-            warnings.simplefilter("ignore")  # damaged metadata does not concern the pixels
-            source = _source(path, stack)
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        open_picture = decode.opened if _TRUSTED.get() else child.opened
+        with file, open_picture(file) as source:
             _check(source, path, smallest, memory)
             yield source
-    except InputError:
-        raise
-    except DecompressionBombError:  # Pillow's own limit stands before ours
-        raise InputError(f"{path} has over {MOST_PIXELS // 10**6} megapixels; shrink it") from None
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"{path} is not a picture; readable are {', '.join(READABLE)}") from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.strerror:  # the system's, not the decoder's
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read, it seems damaged: {what}") from None
+    except Refused as refused:
+        raise InputError(f"{path} {refused}") from None
 
 
-def _check(source: "_Source", path: Path, smallest: int, memory: int | None) -> None:
+def _check(source: Source, path: Path, smallest: int, memory: int | None) -> None:
     height, width = source.size
-    if width * height > MOST_PIXELS:
+    most = decode.MOST_PIXELS
+    if width * height > most:
         raise InputError(
-            f"{path} has {width}x{height} pixels, over {MOST_PIXELS // 10**6} megapixels; shrink it"
+            f"{path} has {width}x{height} pixels, over {most // 10**6} megapixels; shrink it"
         )
     check_sides(height, width, str(path), smallest)
     needed = source.bytes_per_pixel * width * height
@@ -331,227 +302,6 @@ def _check(source: "_Source", path: Path, smallest: int, memory: int | None) -> 
             f"{path} has {width}x{height} pixels, which take {spoken(needed)} to read: "
             "more than --memory leaves; shrink it, or allow more"
         )
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A picture file, opened: its header is read, its pixels are decoded when they are asked for.
-
-    ``parts`` gives them from top to bottom, some rows at a time, as ``[rows, W, C]``: grey, RGB, or CMYK
-    where that is the profile's, the first two with an alpha behind; ``indices`` those of a palette.
-    """
-
-    size: tuple[int, int]
-    profile: bytes | None
-    parts: Callable[[], Iterator[Pixels]]
-    orientation: Callable[[], int] = lambda: 1
-    indices: Callable[[], Iterator[Tensor]] | None = None
-    bytes_per_pixel: int = _DECODED
-    image: Image.Image | None = None
-
-    def strips(self) -> Iterator[Tensor]:
-        """Yield the pixels as ``[3, rows, W]`` in 0..1, or times alpha, with it: ``[4, rows, W]``."""
-        profile = self.profile
-        for pixels in self.parts():
-            channels = pixels.shape[2]
-            inks = channels == 4 and profile is not None and profiles.space(profile) == "cmyk"
-            bare = pixels if inks or channels in (1, 3) else pixels[:, :, :-1]
-            rgb = None if profile is None else profiles.to_srgb(bare, profile)
-            colours = torch.from_numpy(profiles.to_floats(bare) if rgb is None else rgb)
-            strip = colours.permute(2, 0, 1).expand(3, -1, -1)
-            if bare is not pixels:
-                alpha = torch.from_numpy(profiles.to_floats(pixels[:, :, -1]))
-                strip = torch.cat([strip * alpha, alpha[None]])
-            yield strip
-
-    def over_white(self) -> Iterator[Tensor]:
-        """Yield the pixels as ``[3, rows, W]`` in 0..1, over white."""
-        for strip in self.strips():
-            yield strip if len(strip) == 3 else strip[:3] + (1 - strip[3:])
-
-    def metadata(self) -> Metadata:
-        """Return what is kept of the file; after the pixels, as some of it may stand behind them."""
-        if self.image is None:
-            return Metadata(self.profile)
-        return Metadata(self.profile, _exif(self.image), _dots(self.image))
-
-    def xmp(self) -> bytes:
-        """Return the XMP packet, if there is one of a size that such a thing has."""
-        packet = self.image.info.get("xmp", b"") if self.image else b""
-        return packet if isinstance(packet, bytes) and len(packet) <= _MOST_XMP else b""
-
-    def upright(self, picture: Tensor) -> Tensor:
-        """Return ``[C, H, W]`` turned as the file says."""
-        turn = _TURNS.get(self.orientation())
-        return turn(picture).contiguous() if turn else picture
-
-
-def _source(path: Path, stack: ExitStack) -> _Source:
-    """Return a file's source: Pillow knows the formats, but not all TIFFs, nor colours of 16 bits."""
-    try:
-        image = stack.enter_context(Image.open(path, formats=READABLE))
-    except UnidentifiedImageError:
-        with path.open("rb") as file:
-            if file.read(4) not in _TIFF:
-                raise
-        return _deep_tiff(path, None, stack)
-    if image.format == "TIFF" and image.mode not in _GREYS and max(_bits(image)) > 8:
-        return _deep_tiff(path, image, stack)
-    profile = image.info.get("icc_profile")
-
-    def orientation() -> int:
-        image.load()  # a TIFF is turned by Pillow itself; a PNG may have it behind its pixels
-        return image.getexif().get(ExifTags.Base.Orientation, 1)  # type: ignore[no-any-return]
-
-    if image.format == "PNG" and any(str(tile.args).endswith(";16B") for tile in image.tile):
-        deep = functools.cache(lambda: imagecodecs.png_decode(path.read_bytes()))
-        grey, count = image.mode in _GREYS, len(image.getbands())
-        return _Source(
-            (image.height, image.width),
-            _usable(profile, 1 if grey else 3),
-            lambda: _rows(deep()),
-            orientation,
-            bytes_per_pixel=_DECODED + 2 * count,
-            image=image,
-        )
-    channels = {"1": 1, "L": 1, "LA": 1, "CMYK": 4, **dict.fromkeys(_GREYS, 1)}.get(image.mode, 3)
-    profile = _usable(profile, channels)
-
-    def parts() -> Iterator[Image.Image]:
-        image.load()
-        rows = max(1, _STRIP // image.width)
-        for top in range(0, image.height, rows):
-            yield image.crop((0, top, image.width, min(image.height, top + rows)))
-
-    return _Source(
-        (image.height, image.width),
-        profile,
-        lambda: (_pixels(part, profile) for part in parts()),
-        orientation,
-        (lambda: (torch.from_numpy(numpy.array(part)) for part in parts()))
-        if image.mode == "P"
-        else None,
-        image=image,
-    )
-
-
-def _bits(image: Image.Image) -> tuple[int, ...]:
-    return image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined,no-any-return]
-
-
-def _usable(profile: bytes | None, channels: int) -> bytes | None:
-    """Return a profile, or None if it cannot be used: colours are then taken for sRGB."""
-    pixel = numpy.zeros((1, 1, channels), numpy.uint8)
-    return profile if profile and profiles.to_srgb(pixel, profile) is not None else None
-
-
-def _exif(
-    found: Image.Image | Image.Exif, folders: Iterable[int] = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-) -> bytes:
-    """Return what is kept of EXIF data, with these of its folders; nothing where it is damaged."""
-    try:
-        found = found.getexif() if isinstance(found, Image.Image) else found
-        kept = Image.Exif()
-        kept.update({tag: found[tag] for tag in _KEPT if tag in found})
-        for folder in folders:
-            said = found.get_ifd(folder)
-            if said := {tag: value for tag, value in said.items() if tag not in _DROPPED}:
-                kept.get_ifd(folder).update(said)
-                kept[folder] = kept.get_ifd(folder)
-        written = kept.tobytes() if len(kept) else b""
-    except Exception:  # as with pixels, there is no telling what damaged data raises
-        return b""
-    return written if len(written) <= _MOST_EXIF else b""
-
-
-def _dots(image: Image.Image) -> tuple[float, float] | None:
-    """Return the dots per inch, if the file says something that can be."""
-    try:
-        across, down = (float(dots) for dots in image.info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (across, down) if 1 <= across <= _MOST_DOTS and 1 <= down <= _MOST_DOTS else None
-
-
-def _rows(pixels: Pixels) -> Iterator[Pixels]:
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    rows = max(1, _STRIP // pixels.shape[1])
-    for top in range(0, len(pixels), rows):
-        yield pixels[top : top + rows]
-
-
-def _pixels(part: Image.Image, profile: bytes | None) -> Pixels:
-    """Return rows of an image in any of Pillow's modes, as `_Source.parts` gives them."""
-    if part.mode in _GREYS:
-        # Pillow's own conversion of deep greys turns every value over 255 white.
-        grey = numpy.asarray(part)[:, :, None]
-        if part.mode == "F":
-            return _bounded(grey)
-        if part.mode == "I":
-            return _bounded(grey / numpy.float32(65535))
-        return grey.astype(numpy.uint16)
-    if part.mode == "LAB":
-        lab, srgb = (ImageCms.createProfile(name) for name in ("LAB", "sRGB"))
-        part = ImageCms.profileToProfile(part, lab, srgb, outputMode="RGB") or part
-    if part.mode in ("1", "L", "LA", "CMYK") and (part.mode != "CMYK" or profile is not None):
-        pixels = numpy.array(part.convert("L") if part.mode == "1" else part)
-        pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-        if not (part.has_transparency_data and part.mode == "L"):
-            return pixels
-    return numpy.array(part.convert("RGBA" if part.has_transparency_data else "RGB"))
-
-
-def _bounded(pixels: npt.NDArray[Any]) -> npt.NDArray[numpy.float32]:
-    """Return floats clipped to 0..1.
-
-    Raises:
-        ValueError: some are NaN or infinite.
-    """
-    if not numpy.isfinite(pixels).all():
-        raise ValueError("it has pixels that are NaN or infinite")
-    return pixels.clip(0, 1).astype(numpy.float32)
-
-
-def _deep_tiff(path: Path, image: Image.Image | None, stack: ExitStack) -> _Source:
-    """Return the source of a TIFF whose colours have over 8 bits."""
-    page = stack.enter_context(tifffile.TiffFile(path)).pages.first
-    kinds = {0: 1, 1: 1, 2: 3, 5: 4}  # white is 0, black is 0, RGB, inks
-    if page.photometric not in kinds or page.dtype is None or page.imagedepth != 1:
-        raise InputError(f"{path} is a TIFF of a rare kind; save it as 16-bit RGB or as PNG")
-    count = kinds[page.photometric]
-    alpha = next(iter(page.extrasamples), 0)
-    profile = _usable(page.iccprofile, count)
-    if count == 4 and profile is None:
-        raise InputError(f"{path} has inks without a profile at 16 bits; save it as 16-bit RGB")
-
-    @functools.cache
-    def decoded() -> Pixels:
-        pixels = page.asarray()
-        if page.planarconfig == 2 and pixels.ndim == 3:
-            pixels = numpy.moveaxis(pixels, 0, 2)
-        pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-        pixels = pixels[:, :, : count + (alpha in (1, 2) and count < 4)]
-        if pixels.dtype.kind == "f":
-            pixels = _bounded(pixels)
-        elif pixels.dtype not in (numpy.uint8, numpy.uint16):
-            pixels = _bounded(pixels / numpy.float64(numpy.iinfo(pixels.dtype).max))
-        if page.photometric == 0:
-            pixels = (1 if pixels.dtype.kind == "f" else numpy.iinfo(pixels.dtype).max) - pixels
-        if alpha == 1 and pixels.shape[2] > count:  # colours are premultiplied by it
-            pixels = profiles.to_floats(pixels)
-            pixels[:, :, :-1] /= pixels[:, :, -1:].clip(1 / 65535)
-            pixels = pixels.clip(0, 1)
-        return pixels
-
-    turned = page.tags.get(ExifTags.Base.Orientation)
-    return _Source(
-        (page.imagelength, page.imagewidth),
-        profile,
-        lambda: _rows(decoded()),
-        lambda: turned.value if turned else 1,
-        bytes_per_pixel=_DECODED + 2 * page.samplesperpixel * page.dtype.itemsize,
-        image=image,
-    )
 
 
 def to_8_bit(picture: Tensor) -> Tensor:
@@ -639,8 +389,10 @@ def _said(metadata: Metadata, xmp: bytes, kind: str) -> dict[str, Any]:
         said["pnginfo"] = PngInfo()
         said["pnginfo"].add_itxt(_XMP_IN_PNG, xmp.decode())
     elif xmp and kind == "TIFF":
-        said["exif"] = metadata._exif()
-        said["exif"][_XMP_IN_TIFF] = xmp
+        exif = Image.Exif()
+        exif.load(metadata.exif)
+        exif[_XMP_IN_TIFF] = xmp
+        said["exif"] = exif
     else:
         said["xmp"] = xmp
     return {key: value for key, value in said.items() if value}

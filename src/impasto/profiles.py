@@ -34,14 +34,15 @@ def space(profile: bytes) -> str | None:
     return _SPACES[profile[16:20]][0] if profile[16:20] in _SPACES else None
 
 
-def to_srgb(pixels: Pixels, profile: bytes) -> npt.NDArray[numpy.float32] | None:
-    """Return pixels of a profile as sRGB, ``[H, W, 3]`` float32; what sRGB cannot show is clipped.
+def to_srgb(pixels: Pixels, profile: bytes) -> Pixels | None:
+    """Return pixels of a profile as sRGB, ``[H, W, 3]``; what sRGB cannot show is clipped.
 
+    Of bytes it makes 16-bit levels, of these and of floats floats; sRGB itself stays as it is.
     None means that the profile cannot be used: it is damaged, or of another colour space.
 
     Example:
         >>> to_srgb(numpy.full((1, 1, 3), 255, numpy.uint8), srgb()).tolist()
-        [[[1.0, 1.0, 1.0]]]
+        [[[255, 255, 255]]]
     """
     name, channels = _SPACES.get(profile[16:20], ("", 0))
     if name == "rgb" and pixels.shape[2] == 1:  # greys in a picture of colours
@@ -49,7 +50,7 @@ def to_srgb(pixels: Pixels, profile: bytes) -> npt.NDArray[numpy.float32] | None
     if channels != pixels.shape[2]:
         return None
     if profile == srgb():  # what this project writes is read back to the last bit
-        return to_floats(pixels)
+        return pixels
     return _transformed(pixels[:, :, 0] if channels == 1 else pixels, profile, srgb(), name)
 
 
@@ -68,14 +69,15 @@ def from_srgb(pixels: npt.NDArray[numpy.float32], profile: bytes) -> npt.NDArray
     """Return sRGB floats ``[H, W, 3]`` in the colours of an RGB profile; None if that cannot be done."""
     if space(profile) != "rgb":
         return None
-    return pixels if profile == srgb() else _transformed(pixels, srgb(), profile, "rgb")
+    if profile == srgb():
+        return pixels
+    found = _transformed(pixels, srgb(), profile, "rgb")
+    return None if found is None else to_floats(found)
 
 
-def _transformed(
-    pixels: Pixels, source: bytes, target: bytes, name: str
-) -> npt.NDArray[numpy.float32] | None:
+def _transformed(pixels: Pixels, source: bytes, target: bytes, name: str) -> Pixels | None:
     try:
-        found = imagecodecs.cms_transform(
+        found: Pixels = imagecodecs.cms_transform(
             numpy.ascontiguousarray(pixels),
             source,
             target,
@@ -86,4 +88,4 @@ def _transformed(
         )
     except imagecodecs.CmsError:
         return None
-    return to_floats(found).clip(0, 1)
+    return found.clip(0, 1) if found.dtype == numpy.float32 else found

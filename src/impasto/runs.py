@@ -210,7 +210,8 @@ def carry_out(
         if late:
             raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
         with _memory_errors(plan.size):
-            saved = images.read(files.out, transparency=recipe.transparency)
+            with images.trusted():  # it is the program's own
+                saved = images.read(files.out, transparency=recipe.transparency)
             losses = event.evaluate(_as_computed(saved, event.picture))
         # They are those of the picture on the disk: to stand in it, it is written once more.
         try:
