@@ -607,7 +607,11 @@ def write(
             else:
                 said = {"exif": metadata.exif, "dpi": metadata.dpi}
                 options = {**options, **{key: value for key, value in said.items() if value}}
-                Image.fromarray(levels).save(file, kind, icc_profile=metadata.profile, **options)
+                # Given a file, Pillow writes to its descriptor, and not all of its encoders look whether
+                # that went well: on a full disk a part of a JPEG would pass for the whole.
+                encoded = io.BytesIO()
+                Image.fromarray(levels).save(encoded, kind, icc_profile=metadata.profile, **options)
+                file.write(encoded.getbuffer())
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
 
