@@ -29,6 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
         sys.stdout = None
         return 0
+    except OSError as error:  # of which nobody knew more to say
+        if os.environ.get("IMPASTO_DEBUG"):
+            raise
+        at = "" if error.filename is None else f"{error.filename}: "
+        _say(f"impasto: {at}{error.strerror or error}; see to the disk or the system's limits")
+        return 70
     except Exception as error:
         if os.environ.get("IMPASTO_DEBUG"):
             raise

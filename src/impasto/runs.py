@@ -33,7 +33,7 @@ from impasto import (
 )
 from impasto import plan as planning
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
-from impasto.events import Event, Finished, Losses, Started, Step
+from impasto.events import Event, Finished, Losses, Noted, Started, Step
 from impasto.objective import Regions
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
@@ -165,12 +165,18 @@ def carry_out(
         # A finished run is not lost to a signal: it waits until the picture is written.
         late: list[int] = []
         with _signals(late.append):
-            write(event.picture, files.out)
+            try:
+                write(event.picture, files.out)
+            except InputError as error:
+                raise InputError(f"{error}{keeper.promise}") from None
             keeper.close()
         if late:
             raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
         with _memory_errors(plan.size):
-            saved = images.read(files.out, transparency=recipe.transparency)
+            try:
+                saved = images.read(files.out, transparency=recipe.transparency)
+            except InputError as error:
+                raise RunError(f"wrote {files.out}, but cannot read it again: {error}") from None
             losses = event.evaluate(_as_computed(saved, event.picture))
         team.tell("done")
         if failures:
@@ -212,23 +218,26 @@ def _followed(
                     last, asked.patience = event, keeper.patience
                 watchers = _show(event, watchers, failures)
                 if isinstance(event, Step):
-                    keeper.see(event, now=asked.number is not None)
+                    if said := keeper.see(event, now=asked.number is not None):
+                        watchers = _show(Noted(said), watchers, failures)
                     asked.answer()
     except Interrupted as interruption:
-        goes_on = f"the same command goes on from iteration {keeper.kept}"
         if last is None:
-            if keeper.kept is not None:
-                interruption.args = (f"interrupted; {goes_on}",)
+            interruption.args = (f"interrupted{keeper.promise}",)
             raise
         iteration, best = last.iteration, last.best
         # Finishing takes memory of its own: the run's goes first.
         del last, event
         story.close()
         traceback.clear_frames(interruption.__traceback__)
-        write(finish(best.cpu()), files.out)
-        said = f"interrupted at iteration {iteration}; wrote the best picture to {files.out}"
-        if keeper.kept is not None and not files.no_clobber:
-            said += f"; {goes_on}"
+        said = f"interrupted at iteration {iteration}; "
+        try:
+            write(finish(best.cpu()), files.out)
+            said += f"wrote the best picture to {files.out}"
+        except InputError as error:
+            said += str(error)
+        if not files.no_clobber:
+            said += keeper.promise
         if team.size > 1:
             said += " (torchrun interrupts all processes when one of them has ended)"
         interruption.args = (said,)
@@ -425,15 +434,15 @@ def check(files: Files, start: Path | None = None) -> None:
     images.check_suffix(files.out, files.bit_depth)
     try:
         earlier = existing_snapshots(files.out, files.save_every) if files.save_every else []
+        for target in earlier:
+            _check_apart(target, inputs)
+        if files.log and files.log.resolve() == files.out.resolve():
+            raise InputError(f"--log and -o are the same file {files.out}; give two names")
+        for target in (files.out, *earlier):
+            if files.no_clobber and target.exists():
+                raise InputError(f"{target} exists and --no-clobber forbids replacing it")
     except OSError as error:
         raise InputError(f"cannot look into {files.out.parent}: {error.strerror}") from None
-    for target in earlier:
-        _check_apart(target, inputs)
-    if files.log and files.log.resolve() == files.out.resolve():
-        raise InputError(f"--log and -o are the same file {files.out}; give two names")
-    for target in (files.out, *earlier):
-        if files.no_clobber and target.exists():
-            raise InputError(f"{target} exists and --no-clobber forbids replacing it")
 
 
 def _check_target(target: Path, inputs: Sequence[Path]) -> None:
