@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 _PATIENCE = 8.0
+_LOOK = 0.2
+"""Seconds after which what is held is held by a run, not by a listing that looks."""
+
 _OVERHEAD = 50
 """A checkpoint is written no sooner than so many times what the last one took: 2 % of the time."""
 
@@ -262,8 +265,7 @@ def hold(name: str, what: str) -> Iterator[None]:
     path = _lock_of(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while (file := _locked(path)) is None:
-            pass
+        file = _soon_locked(path)
     except BlockingIOError:
         who = ""
         with contextlib.suppress(OSError):  # it may just have ended
@@ -284,6 +286,19 @@ def hold(name: str, what: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
+def _soon_locked(path: Path) -> BinaryIO:
+    """Return a file that this process alone holds; a listing that looks at it lets go at once."""
+    begun = time.monotonic()
+    while True:
+        try:
+            if file := _locked(path):
+                return file
+        except BlockingIOError:
+            if time.monotonic() - begun > _LOOK:
+                raise
+            time.sleep(_LOOK / 20)
+
+
 def _locked(path: Path) -> BinaryIO | None:
     """Return a file that this process alone holds; None if its holder before removed its name."""
     # Without a buffer: closing it has nothing left to write, and so cannot fail.
@@ -301,6 +316,7 @@ def _locked(path: Path) -> BinaryIO | None:
 
 
 def _held(path: Path) -> bool:
+    """Say whether a process holds a name, by trying to share it: `_soon_locked` bears with that."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
