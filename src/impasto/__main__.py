@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from impasto.catalog import COMMANDS
-from impasto.errors import ImpastoError, InputError, LostError, near
+from impasto.errors import ImpastoError, InputError, LostError, near, shown
 
 __all__ = ["main"]
 
@@ -80,9 +80,7 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
-    # A file's name may hold a line break, or what a terminal takes for an order.
-    line = " ".join(text.splitlines())
-    sys.stderr.write("".join(sign if sign.isprintable() else "?" for sign in line) + "\n")
+    sys.stderr.write(shown(text) + "\n")
 
 
 if __name__ == "__main__":

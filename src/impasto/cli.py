@@ -21,7 +21,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 from impasto.catalog import COMMANDS, OPTIMIZERS, PRESETS, STYLE_LOSSES
-from impasto.errors import InputError, near
+from impasto.errors import InputError, near, shown
 from impasto.recipe import Recipe, read_toml
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class _Descent:
             others=tuple(path for path in named if path and path.is_file()),
             **more,
         )
-        console = Console(stderr=True)
+        console = Console(stderr=True, emoji=False)
         with contextlib.ExitStack() as stack:
             team = parallel.join()
             stack.callback(team.leave)
@@ -116,9 +116,11 @@ class _Descent:
                 self.recipe, files, watchers, team, self.checkpoint_every, self.fresh
             )
         console.print(
-            f"wrote {result.path}: {watch.summary(result.losses)} (of the saved picture); "
-            f"{result.reason} after {result.iterations} iterations, "
-            f"{result.evaluations} evaluations, {result.seconds:.0f} s",
+            shown(
+                f"wrote {result.path}: {watch.summary(result.losses)} (of the saved picture); "
+                f"{result.reason} after {result.iterations} iterations, "
+                f"{result.evaluations} evaluations, {result.seconds:.0f} s"
+            ),
             highlight=False,
             soft_wrap=True,
             markup=False,
@@ -238,7 +240,7 @@ class Measure:
         size = {"width": picture.shape[2], "height": picture.shape[1]}
         if self.json:
             everything = {**numbers, "layers": layers, "measures": found.measures, **size}
-            _print(json.dumps(everything, indent=2))
+            _print_json(everything)
             return
         for name, value in numbers.items():
             _print(f"{name:<20} {value:.6g}")
@@ -387,7 +389,7 @@ class RunsCommand:
             if not self.names:
                 raise InputError("runs show needs a name; see: impasto runs list")
             for name in self.names:
-                _print(json.dumps(kept[name].about, indent=2))
+                _print_json(kept[name].about)
         else:
             for name in resume.clean(list(self.names)):
                 _print(f"removed {name}")
@@ -601,8 +603,12 @@ def _print_plan(plan: "Plan", forecast: "Forecast") -> None:
     _print(f"time     about {forecast.seconds:.0f} s")
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+def _print(line: str) -> None:
+    sys.stdout.write(shown(line) + "\n")
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(values, indent=2) + "\n")
 
 
 assert list(_CLASSES) == list(COMMANDS)

@@ -12,7 +12,16 @@ A message says what was wrong, what is allowed and what to do, in one line.
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BusyError", "ImpastoError", "InputError", "Interrupted", "LostError", "RunError", "near"]
+__all__ = [
+    "BusyError",
+    "ImpastoError",
+    "InputError",
+    "Interrupted",
+    "LostError",
+    "RunError",
+    "near",
+    "shown",
+]
 
 
 class ImpastoError(Exception):
@@ -50,6 +59,16 @@ class Interrupted(ImpastoError):
         """Remember which signal it was."""
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def shown(text: str) -> str:
+    r"""Return a text as one line that a terminal shows and does not obey, whatever name is in it.
+
+    Example:
+        >>> shown("a\nb \x1b[2J \u202e \udcff é")
+        'a b ?[2J ? ? é'
+    """
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.splitlines()))
 
 
 def near(word: str, known: Iterable[str]) -> str:

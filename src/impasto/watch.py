@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from impasto import images
-from impasto.errors import InputError
+from impasto.errors import InputError, shown
 from impasto.events import Event, Losses, Noted, Started, Step
 
 __all__ = [
@@ -77,7 +77,7 @@ def _bar(console: Console) -> Iterator[Watcher]:
                 text = f"{event.evaluations} evaluations  {summary(event.losses)}  {pace:.2f} s each"
                 bar.update(task, completed=event.iteration, description=text)
             elif isinstance(event, Noted):
-                bar.console.print(f"note: {event.note}", highlight=False, markup=False)
+                bar.console.print(f"note: {shown(event.note)}", highlight=False, markup=False)
 
         yield watch
 
@@ -105,13 +105,13 @@ def _lines(console: Console) -> Iterator[Watcher]:
                 text += f"  {pace:.2f} s each  {left:.0f} s left"
             console.print(text, highlight=False, soft_wrap=True)
         elif isinstance(event, Noted):
-            console.print(f"note: {event.note}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"note: {shown(event.note)}", highlight=False, soft_wrap=True, markup=False)
 
     yield watch
 
 
 def _opening(event: Started) -> str:
-    notes = "".join(f"note: {note}\n" for note in event.notes)
+    notes = "".join(f"note: {shown(note)}\n" for note in event.notes)
     levels = "".join(f"\nlevel {number}: {level}" for number, level in enumerate(event.levels, start=1))
     return f"{notes}{event.width}x{event.height} px, {event.precision} on {event.device}{levels}"
 
