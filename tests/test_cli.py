@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from impasto import child, images, provenance
+from impasto import child, images, provenance, resume
 from impasto.__main__ import main
 from impasto.catalog import COMMANDS, PRESETS
+from impasto.errors import InputError
 from impasto.quality import MEASURES
 from impasto.recipe import Recipe
 from impasto.weights import Weights
@@ -185,6 +187,36 @@ def test_measure_prints_numbers_or_one_object(capsys: pytest.CaptureFixture[str]
     ]
     for name, value, _ in rows:
         assert float(value) == pytest.approx(found["measures"][name], rel=1e-5)
+
+
+ODD = os.fsdecode(b"o \xff \x1b[2J \n \r :cat: [red] \xe2\x80\xae.png")
+"""A name that is no UTF-8, gives a terminal orders, and looks like markup."""
+
+
+def test_what_is_said_of_an_odd_name_is_one_line_that_a_terminal_only_shows(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "o ? ?[2J     :cat: [red] ?.png"
+    (folder / ODD).write_bytes((folder / "photo.png").read_bytes())
+    monkeypatch.setattr("impasto.resume._OVERHEAD", 0)
+    monkeypatch.setattr("impasto.images.write", refused)
+    words = ["transfer", ODD, "painting.png", "-o", f"{ODD}.png", *SMALL, "--checkpoint-every", "0"]
+    assert main(words) == 2
+    assert f"impasto: cannot write {said}.png" in capsys.readouterr().err
+    assert main(["runs", "list"]) == 0
+    assert f"{said} painting.png -> {folder}/{said}.png," in capsys.readouterr().out
+    (key,) = (run.key for run in resume.listing())
+    assert main(["runs", "show", key]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"]["content"] == [ODD]
+    assert main(["weights", "verify", ODD]) == 0
+    assert main(["samples", f"{ODD}/{ODD}"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{said}: sha256 ")
+    assert all(sign.isprintable() for sign in (printed.out + printed.err).replace("\n", ""))
+
+
+def refused(_: Tensor, path: Path, **__: Any) -> None:
+    raise InputError(f"cannot write {path}: refused")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import ast
 import io
 import itertools
+import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -248,6 +249,23 @@ def test_a_failed_write_leaves_the_old_picture(
     monkeypatch.setattr(failing, fail)
     with pytest.raises(InputError, match="No space left"):
         images.write(1 - structured(), path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == old
+
+
+@pytest.mark.parametrize("suffix", images.WRITABLE)
+def test_a_write_that_the_system_cuts_short_leaves_the_old_picture(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p{suffix}"
+    images.write(1 - structured(), path)
+    most = path.stat().st_size // 2
+    images.write(structured(), path)
+    old, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    try:
+        with pytest.raises(InputError, match="File too large"):
+            images.write(1 - structured(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == old
 

@@ -1,7 +1,9 @@
 """Where runs are kept: keys, locks, cadence, listing."""
 
+import fcntl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,19 @@ def test_one_process_holds_a_name() -> None:
             pass
     with resume.hold("name", "the run"):
         pass
+
+
+def test_a_listing_keeps_no_run_from_its_name() -> None:
+    with resume.hold("name", "the run"):
+        path = resume._lock_of("name")
+    path.touch()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        closing = threading.Timer(0.05, lambda: fcntl.flock(looking, fcntl.LOCK_UN))
+        closing.start()
+        with resume.hold("name", "the run"):
+            pass
+        closing.join()
 
 
 def test_a_process_that_dies_lets_go() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import os
 import signal
 import threading
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from impasto import checkpoint, cost, images, memory, resume, runs, schedule, watch
 from impasto.errors import BusyError, InputError, Interrupted, RunError
-from impasto.events import Event, Finished, Losses, Started, Step
+from impasto.events import Event, Finished, Losses, Noted, Started, Step
 from impasto.objective import Evaluation, Objective
 from impasto.recipe import Recipe
 
@@ -336,6 +337,46 @@ def test_a_state_folder_that_cannot_be_written_fails_no_run(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(files.content))
     assert runs.carry_out(RECIPE, files, every=0).path == files.out
+
+
+def test_a_state_that_cannot_be_written_is_said_once_while_the_run_goes_on(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(files.content))
+    monkeypatch.setattr("impasto.resume._OVERHEAD", 0)
+    seen: list[Event] = []
+    said = io.StringIO()
+    with watch.progress(Console(file=said)) as progress:
+        runs.carry_out(RECIPE, files, [seen.append, progress], every=0)
+    (noted,) = (event for event in seen if isinstance(event, Noted))
+    assert noted.note.startswith("cannot keep the run's state in ")
+    assert said.getvalue().count(f"note: {noted.note}\n") == 1
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_picture_that_cannot_be_written_loses_no_state(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise InputError("cannot write out.png: No space left on device")
+
+    def stop(event: Event) -> None:
+        if stopped and isinstance(event, Step) and event.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("impasto.resume._OVERHEAD", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "write", full)
+        with pytest.raises((InputError, Interrupted)) as ended:
+            runs.carry_out(RECIPE, files, [stop], every=0)
+    at = 2 if stopped else 4
+    said = f"cannot write out.png: No space left on device; the same command goes on from iteration {at}"
+    assert str(ended.value) == ("interrupted at iteration 2; " if stopped else "") + said
+    assert ended.value.exit_code == (143 if stopped else 2)
+    seen: list[Event] = []
+    runs.carry_out(RECIPE, files, [seen.append])
+    assert isinstance(seen[0], Started)
+    assert seen[0].notes == (f"resumed at iteration {at}",)
 
 
 def test_what_was_loaded_to_go_on_is_let_go_of(files: runs.Files) -> None:

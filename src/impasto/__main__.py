@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from impasto.catalog import COMMANDS
-from impasto.errors import ImpastoError, InputError, LostError, near
+from impasto.errors import ImpastoError, InputError, LostError, near, shown
 
 __all__ = ["main"]
 
@@ -29,6 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
         sys.stdout = None
         return 0
+    except OSError as error:  # of which nobody knew more to say
+        if os.environ.get("IMPASTO_DEBUG"):
+            raise
+        at = "" if error.filename is None else f"{error.filename}: "
+        _say(f"impasto: {at}{error.strerror or error}; see to the disk or the system's limits")
+        return 70
     except Exception as error:
         if os.environ.get("IMPASTO_DEBUG"):
             raise
@@ -74,9 +80,7 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
-    # A file's name may hold a line break, or what a terminal takes for an order.
-    line = " ".join(text.splitlines())
-    sys.stderr.write("".join(sign if sign.isprintable() else "?" for sign in line) + "\n")
+    sys.stderr.write(shown(text) + "\n")
 
 
 if __name__ == "__main__":

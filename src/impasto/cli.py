@@ -21,7 +21,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 from impasto.catalog import COMMANDS, OPTIMIZERS, PRESETS, STYLE_LOSSES
-from impasto.errors import DifferError, InputError, near
+from impasto.errors import DifferError, InputError, near, shown
 from impasto.recipe import Recipe, read_toml
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Descent:
             others=tuple(path for path in named if path and path.is_file()),
             **more,
         )
-        console = Console(stderr=True)
+        console = Console(stderr=True, emoji=False)
         with contextlib.ExitStack() as stack:
             team = parallel.join()
             stack.callback(team.leave)
@@ -179,7 +179,7 @@ class _Descent:
 
 def _saying(console: "Console") -> Callable[[str], None]:
     """Return what prints a line as it is."""
-    return functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    return lambda line: console.print(shown(line), highlight=False, soft_wrap=True, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +307,7 @@ class Measure:
         size = {"width": picture.shape[2], "height": picture.shape[1]}
         if self.json:
             everything = {**numbers, "layers": layers, "measures": found.measures, **size}
-            _print(json.dumps(everything, indent=2))
+            _print_json(everything)
             return
         for name, value in numbers.items():
             _print(f"{name:<20} {value:.6g}")
@@ -334,9 +334,10 @@ class Show:
 
         made = runs.story_of(self.picture)
         if self.json:
-            _print(json.dumps(dataclasses.asdict(made), indent=2))
+            _print_json(dataclasses.asdict(made))
         else:
-            _print("\n".join(provenance.describe(made)))
+            for line in provenance.describe(made):
+                _print(line)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -548,7 +549,7 @@ class RunsCommand:
             if not self.names:
                 raise InputError("runs show needs a name; see: impasto runs list")
             for name in self.names:
-                _print(json.dumps(kept[name].about, indent=2))
+                _print_json(kept[name].about)
         else:
             for name in resume.clean(list(self.names)):
                 _print(f"removed {name}")
@@ -767,8 +768,12 @@ def _print_plan(rehearsal: "runs.Rehearsal") -> None:
         _print(f"goes on  from iteration {kept}, which was kept; --fresh begins anew")
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+def _print(line: str) -> None:
+    sys.stdout.write(shown(line) + "\n")
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(values, indent=2) + "\n")
 
 
 assert list(_CLASSES) == list(COMMANDS)

@@ -22,6 +22,7 @@ __all__ = [
     "LostError",
     "RunError",
     "near",
+    "shown",
 ]
 
 
@@ -66,6 +67,16 @@ class Interrupted(ImpastoError):
         """Remember which signal it was."""
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def shown(text: str) -> str:
+    r"""Return a text as one line that a terminal shows and does not obey, whatever name is in it.
+
+    Example:
+        >>> shown("a\nb \x1b[2J \u202e \udcff é")
+        'a b ?[2J ? ? é'
+    """
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.splitlines()))
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Event", "Finished", "Losses", "Started", "Step"]
+__all__ = ["Event", "Finished", "Losses", "Noted", "Started", "Step"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,13 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something to know while the run goes on, in one line."""
+
+    note: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run is over. ``picture`` is the best seen; ``evaluate`` gives the losses of any picture."""
 
@@ -80,4 +87,4 @@ class Finished:
     evaluate: Callable[[Tensor], Losses]
 
 
-Event = Started | Step | Finished
+Event = Started | Step | Noted | Finished

@@ -377,7 +377,11 @@ def write(
                 DEEP[kind](file, levels, metadata, xmp)
             else:
                 options = {**options, **_said(metadata, xmp, kind)}
-                Image.fromarray(levels).save(file, kind, icc_profile=metadata.profile, **options)
+                # Given a file, Pillow writes to its descriptor, and not all of its encoders look whether
+                # that went well: on a full disk a part of a JPEG would pass for the whole.
+                encoded = io.BytesIO()
+                Image.fromarray(levels).save(encoded, kind, icc_profile=metadata.profile, **options)
+                file.write(encoded.getbuffer())
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
 

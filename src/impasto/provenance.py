@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from impasto import plan as planning
 from impasto import weights
-from impasto.errors import InputError
+from impasto.errors import InputError, shown
 from impasto.events import Losses
 from impasto.plan import Plan
 from impasto.recipe import Recipe
@@ -182,7 +182,7 @@ def describe(made: Made) -> list[str]:
         rows.append(("losses", f"{said} (of the saved picture)"))
     # A stranger may have written it: nothing in it is an order to the terminal.
     lines = (f"{name:<9} {value}" for name, value in rows)
-    return ["".join(sign if sign.isprintable() else "?" for sign in line) for line in lines]
+    return [shown(line) for line in lines]
 
 
 def _nameless(recipe: Recipe) -> dict[str, Any]:

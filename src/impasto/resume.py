@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
@@ -44,6 +44,9 @@ __all__ = [
 ]
 
 _PATIENCE = 8.0
+_LOOK = 0.2
+"""Seconds after which what is held is held by a run, not by a listing that looks."""
+
 _OVERHEAD = 50
 """A checkpoint is written no sooner than so many times what the last one took: 2 % of the time."""
 
@@ -112,11 +115,14 @@ class Keeper:
         self._last = time.monotonic()
         self._cost = 0.0
 
-    def see(self, step: Step, now: bool = False) -> None:
-        """Write the state of a step if it is time to, or ``now``. A disk that is full stops no run."""
-        began = time.monotonic()
+    def see(self, step: Step, now: bool = False) -> str:
+        """Write the state of a step if it is time to, or ``now``.
+
+        A disk that is full stops no run: what to say of it, if that is new, is returned.
+        """
+        began, before = time.monotonic(), self.failure
         if not now and began - self._last < max(self.every, _OVERHEAD * self._cost):
-            return
+            return ""
         said = {**self.about, "iteration": step.iteration, "total": step.losses.total}
         try:
             checkpoint.save(self.folder, step.state(copied=False), said)
@@ -125,6 +131,7 @@ class Keeper:
             self.failure = f"cannot keep the run's state in {self.folder}: {error.strerror}"
         self._last = time.monotonic()
         self._cost = self._last - began
+        return "" if self.failure == before else self.failure
 
     def note(self, kept: Checkpoint) -> str:
         """Take over a state that was found; say so, and what has changed since."""
@@ -137,6 +144,11 @@ class Keeper:
         ):
             changed += "; " * bool(changed) + "less memory is free, so it is cut smaller"
         return f"{said}; last bits may differ: {changed}" if changed else said
+
+    @property
+    def promise(self) -> str:
+        """What to add to a message of a run that ends now: where it goes on, once something was kept."""
+        return "" if self.kept is None else f"; the same command goes on from iteration {self.kept}"
 
     @property
     def patience(self) -> float:
@@ -238,8 +250,7 @@ def hold(name: str, what: str) -> Iterator[None]:
     path = _lock_of(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while (file := _locked(path)) is None:
-            pass
+        file = _soon_locked(path)
     except BlockingIOError:
         who = ""
         with contextlib.suppress(OSError):  # it may just have ended
@@ -250,18 +261,33 @@ def hold(name: str, what: str) -> Iterator[None]:
         yield
         return
     with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+        with contextlib.suppress(OSError):  # the lock is what counts; its holder's name is a courtesy
+            file.truncate(0)
+            file.write(f"process {os.getpid()}".encode())
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # whoever comes next takes a name that is still there
+                path.unlink(missing_ok=True)
 
 
-def _locked(path: Path) -> TextIO | None:
+def _soon_locked(path: Path) -> BinaryIO:
+    """Return a file that this process alone holds; a listing that looks at it lets go at once."""
+    begun = time.monotonic()
+    while True:
+        try:
+            if file := _locked(path):
+                return file
+        except BlockingIOError:
+            if time.monotonic() - begun > _LOOK:
+                raise
+            time.sleep(_LOOK / 20)
+
+
+def _locked(path: Path) -> BinaryIO | None:
     """Return a file that this process alone holds; None if its holder before removed its name."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8")
+    # Without a buffer: closing it has nothing left to write, and so cannot fail.
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with contextlib.suppress(FileNotFoundError):
@@ -275,6 +301,7 @@ def _locked(path: Path) -> TextIO | None:
 
 
 def _held(path: Path) -> bool:
+    """Say whether a process holds a name, by trying to share it: `_soon_locked` bears with that."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -35,7 +35,7 @@ from impasto import (
 from impasto import plan as planning
 from impasto.checkpoint import Checkpoint
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
-from impasto.events import Event, Finished, Losses, Started, Step
+from impasto.events import Event, Finished, Losses, Noted, Started, Step
 from impasto.objective import Regions
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
@@ -205,13 +205,19 @@ def carry_out(
         # A finished run is not lost to a signal: it waits until the picture is written.
         late: list[int] = []
         with _signals(late.append):
-            write(event.picture, files.out, made.ended(end))
+            try:
+                write(event.picture, files.out, made.ended(end))
+            except InputError as error:
+                raise InputError(f"{error}{keeper.promise}") from None
             keeper.close()
         if late:
             raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
         with _memory_errors(plan.size):
-            with images.trusted():  # it is the program's own
-                saved = images.read(files.out, transparency=recipe.transparency)
+            try:
+                with images.trusted():  # it is the program's own
+                    saved = images.read(files.out, transparency=recipe.transparency)
+            except InputError as error:
+                raise RunError(f"wrote {files.out}, but cannot read it again: {error}") from None
             losses = event.evaluate(_as_computed(saved, event.picture))
         # They are those of the picture on the disk: to stand in it, it is written once more.
         try:
@@ -371,13 +377,12 @@ def _followed(
                     last, asked.patience = event, keeper.patience
                 watchers = _show(event, watchers, failures)
                 if isinstance(event, Step):
-                    keeper.see(event, now=asked.number is not None)
+                    if said := keeper.see(event, now=asked.number is not None):
+                        watchers = _show(Noted(said), watchers, failures)
                     asked.answer()
     except Interrupted as interruption:
-        goes_on = f"the same command goes on from iteration {keeper.kept}"
         if last is None:
-            if keeper.kept is not None:
-                interruption.args = (f"interrupted; {goes_on}",)
+            interruption.args = (f"interrupted{keeper.promise}",)
             raise
         iteration, best = last.iteration, last.best
         made = made.ended(End(INTERRUPTED, iteration, last.evaluations))
@@ -385,10 +390,13 @@ def _followed(
         del last, event
         story.close()
         traceback.clear_frames(interruption.__traceback__)
-        write(finish(best.cpu()), files.out, made)
-        said = f"interrupted at iteration {iteration}; wrote the best picture to {files.out}"
-        if keeper.kept is not None:
-            said += f"; {goes_on}"
+        said = f"interrupted at iteration {iteration}; "
+        try:
+            write(finish(best.cpu()), files.out, made)
+            said += f"wrote the best picture to {files.out}"
+        except InputError as error:
+            said += str(error)
+        said += keeper.promise
         if team.size > 1:
             said += " (torchrun interrupts all processes when one of them has ended)"
         interruption.args = (said,)

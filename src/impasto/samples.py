@@ -98,8 +98,8 @@ def write(folder: Path) -> list[Path]:
     """Write every sample into ``folder`` as ``NAME.png``, and return the files written.
 
     Raises:
-        InputError: the folder cannot be made, or a photograph's file is missing.
-        OSError: the folder cannot be written to, or the disk is full.
+        InputError: the folder cannot be made or written to, the disk is full, or a photograph's file is
+            missing.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,8 +112,11 @@ def write(folder: Path) -> list[Path]:
     for name in (*PHOTOS, *PAINTINGS):
         picture = photo(name) if name in PHOTOS else painting(name)
         path = folder / f"{name}.png"
-        with files.atomic_write(path) as file:
-            picture.save(file, format="PNG")
+        try:
+            with files.atomic_write(path) as file:
+                picture.save(file, format="PNG")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
         paths.append(path)
     return paths
 

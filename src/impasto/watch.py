@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from impasto import images
-from impasto.errors import InputError
-from impasto.events import Event, Finished, Losses, Started, Step
+from impasto.errors import InputError, shown
+from impasto.events import Event, Finished, Losses, Noted, Started, Step
 
 __all__ = [
     "Watcher",
@@ -79,6 +79,8 @@ def _bar(console: Console) -> Iterator[Watcher]:
                 pace = (time.monotonic() - began) / max(1, event.iteration - done)
                 text = f"{event.evaluations} evaluations  {summary(event.losses)}  {pace:.2f} s each"
                 bar.update(task, completed=event.iteration, description=text)
+            elif isinstance(event, Noted):
+                bar.console.print(f"note: {shown(event.note)}", highlight=False, markup=False)
 
         yield watch
 
@@ -105,12 +107,14 @@ def _lines(console: Console) -> Iterator[Watcher]:
                 left = pace * (total - event.iteration)
                 text += f"  {pace:.2f} s each  {left:.0f} s left"
             console.print(text, highlight=False, soft_wrap=True)
+        elif isinstance(event, Noted):
+            console.print(f"note: {shown(event.note)}", highlight=False, soft_wrap=True, markup=False)
 
     yield watch
 
 
 def _opening(event: Started) -> str:
-    notes = "".join(f"note: {note}\n" for note in event.notes)
+    notes = "".join(f"note: {shown(note)}\n" for note in event.notes)
     levels = "".join(f"\nlevel {number}: {level}" for number, level in enumerate(event.levels, start=1))
     return f"{notes}{event.width}x{event.height} px, {event.precision} on {event.device}{levels}"
 
@@ -133,7 +137,8 @@ def loss_log(path: Path) -> Iterator[Watcher]:
             nonlocal file, headed
             if isinstance(event, Started):
                 before = [] if event.done is None else _rows(path, event.done)
-                file = stack.enter_context(_open_log(path))
+                file = _open_log(path)
+                stack.callback(_close, file)
                 file.writelines(before)
                 headed = bool(before)
             if not isinstance(event, Step):
@@ -169,6 +174,12 @@ def _open_log(path: Path) -> TextIO:
         return path.open("w", newline="", encoding="utf-8", buffering=1)
     except OSError as error:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from None
+
+
+def _close(log: TextIO) -> None:
+    # Rows are written one by one. What is left for the end is one that could not be, which was said.
+    with contextlib.suppress(OSError):
+        log.close()
 
 
 def snapshot_name(out: Path, iteration: int) -> Path:
