@@ -23,6 +23,7 @@ import numpy
 import tifffile
 from PIL import ExifTags, Image
 
+import icc
 from impasto import child, images
 from impasto.errors import InputError
 
@@ -67,20 +68,13 @@ def deep_tiff(pixels: numpy.ndarray, **options: object) -> bytes:
     return file.getvalue()
 
 
-def wide() -> bytes:
-    """Return a profile of colours other than sRGB's, without a date."""
-    white, primaries = [0.3127, 0.3290, 1.0], [0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1]
-    made = bytes(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, gamma=2.2))
-    return made[:24] + bytes(12) + made[36:]
-
-
 def pictures() -> dict[str, bytes]:
     """Return small pictures in every format and depth that is read, some with all kinds of metadata."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.Artist] = "A. Painter"
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] = 0.01
-    said = {"exif": exif, "icc_profile": wide()}
+    said = {"exif": exif, "icc_profile": icc.wide()}
     rgb, rgba = Image.fromarray(levels(3)), Image.fromarray(levels(4))
     grey, inks = Image.fromarray(levels(1)), Image.fromarray(levels(4), mode="CMYK")
     palette = rgb.quantize(16)
@@ -119,7 +113,7 @@ def pictures() -> dict[str, bytes]:
         "tiff CMYK": saved(inks, "TIFF"),
         "tiff LAB": saved(Image.fromarray(levels(3), mode="LAB"), "TIFF"),
         "tiff F": saved(Image.fromarray(levels(1) / numpy.float32(255)), "TIFF"),
-        "tiff 16": deep_tiff(levels(3, deep=True), photometric="rgb", iccprofile=wide()),
+        "tiff 16": deep_tiff(levels(3, deep=True), photometric="rgb", iccprofile=icc.wide()),
         "tiff 16 planes": deep_tiff(
             numpy.moveaxis(levels(3, deep=True), 2, 0), photometric="rgb", planarconfig="separate"
         ),
@@ -276,7 +270,7 @@ def segments(*parts: tuple[int, bytes]) -> bytes:
 
 def profile(table: bytes) -> bytes:
     """Return a colour profile of RGB whose tags are this."""
-    head = bytearray(wide()[:128])
+    head = bytearray(icc.wide()[:128])
     head[:4] = (128 + len(table)).to_bytes(4, "big")
     return bytes(head) + table
 
@@ -398,7 +392,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
         READ,
     ),
     "jpeg with a profile of which parts are missing": (
-        lambda: segments((0xE2, b"ICC_PROFILE\0\xff\xff" + wide())),
+        lambda: segments((0xE2, b"ICC_PROFILE\0\xff\xff" + icc.wide())),
         READ,
     ),
     "jpeg with a profile of 5 MiB": (

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import hostile
+import icc
 from impasto import child, decode, images
 from impasto.errors import InputError
 
@@ -98,7 +99,7 @@ def test_scans_are_counted_where_they_count(tmp_path: Path, over: int) -> None:
 
 def test_a_profile_of_a_press_is_not_too_large(tmp_path: Path) -> None:
     for size, legal in ((decode.MOST_PROFILE, True), (decode.MOST_PROFILE + 1, False)):
-        profile = hostile.wide()
+        profile = icc.wide()
         profile = size.to_bytes(4, "big") + profile[4:] + bytes(size - len(profile))
         path = tmp_path / "p.jpg"
         Image.new("RGB", (20, 20)).save(path, icc_profile=profile)
