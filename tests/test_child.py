@@ -202,6 +202,7 @@ def servant():
 before = servant()
 pid = os.fork()
 if not pid:
+    assert child._server is None
     assert servant() != before
     child.stop()
     os._exit(0)
@@ -312,6 +313,7 @@ def floats(value: float) -> bytes:
         b"",
         b"\0\0",
         b"\xff\xff\xff\xff",
+        message(b" " * child._LONGEST_ANSWER + json.dumps(HEADER).encode()),
         message(b"no JSON"),
         message(b"[" * 100_000),
         message([]),
@@ -360,6 +362,18 @@ def test_rows_that_cannot_be_are_refused(answers: tuple[bytes, ...]) -> None:
     with hearing(message(HEADER), *answers) as remote:  # noqa: SIM117
         with pytest.raises(Refused, match="decoding it went wrong"):
             list(remote.strips())
+
+
+def test_rows_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hearing(message(HEADER), GREY, GREY, GREY) as remote:
+        strips = remote.strips()
+        next(strips)
+        with pytest.raises(Refused, match="decoding it went wrong"):
+            next(strips)
+    monkeypatch.setattr(child, "STRIP", 9)  # three rows at a time
+    with hearing(message(HEADER), GREY, NONE) as remote:  # noqa: SIM117
+        with pytest.raises(Refused, match="decoding it went wrong"):
+            next(remote.strips())
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,7 @@
 
 import ast
 import io
-import itertools
 import resource
-import struct
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
@@ -17,6 +13,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+import icc
 from impasto import decode, images, masks, profiles, schedule
 from impasto.errors import InputError
 
@@ -115,32 +112,6 @@ def test_greys_out_of_range_are_clipped_and_nan_is_refused(tmp_path: Path) -> No
         Image.fromarray(values).save(tmp_path / "bad.tif")
         with pytest.raises(InputError, match="NaN or infinite"):
             images.read(tmp_path / "bad.tif")
-
-
-UPRIGHT = numpy.arange(20 * 30, dtype=numpy.uint8).reshape(20, 30)
-TURNS: dict[int, Callable[[numpy.ndarray], numpy.ndarray]] = {
-    # What a camera stored, of a picture that is to be seen upright.
-    1: lambda seen: seen,
-    2: lambda seen: seen[:, ::-1],
-    3: lambda seen: seen[::-1, ::-1],
-    4: lambda seen: seen[::-1],
-    5: lambda seen: seen.T,
-    6: lambda seen: numpy.rot90(seen, 1),
-    7: lambda seen: seen[::-1, ::-1].T,
-    8: lambda seen: numpy.rot90(seen, -1),
-}
-
-
-@pytest.mark.parametrize("orientation", TURNS)
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_a_turned_photograph_is_read_upright(tmp_path: Path, orientation: int, kind: str) -> None:
-    stored = Image.fromarray(numpy.ascontiguousarray(TURNS[orientation](UPRIGHT))).convert("RGB")
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    options = {"lossless": True} if kind == "WEBP" else {}
-    stored.save(tmp_path / "turned", kind, exif=exif, **options)
-    seen = images.to_8_bit(images.read(tmp_path / "turned"))
-    assert (seen[:, :, 0].numpy() == UPRIGHT).all()
 
 
 def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
@@ -363,30 +334,7 @@ def test_a_mask_is_refused_like_a_picture(tmp_path: Path) -> None:
             read(tmp_path / "m.png", (40, 40))
 
 
-WIDE = bytes(
-    imagecodecs.cms_profile(
-        "rgb",
-        whitepoint=[0.3127, 0.3290, 1.0],
-        primaries=[0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1],
-        gamma=2.2,
-    )
-)
-"""A profile with Adobe RGB's primaries."""
-
-
-def cmyk_profile() -> bytes:
-    """Return a profile of inks, each of which takes a quarter of the lightness L*."""
-    corners = itertools.product((0, 1), repeat=4)
-    lab = b"".join(bytes([round(255 * (1 - sum(inks) / 4)), 128, 128]) for inks in corners)
-    one = (65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
-    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + struct.pack(">9i", *one)
-    table += bytes(range(256)) * 4 + lab + bytes(range(256)) * 3
-    head = bytearray(128)
-    struct.pack_into(">I", head, 0, 144 + len(table))
-    head[8:24] = b"\x02\x40\x00\x00prtrCMYKLab "
-    head[36:40] = b"acsp"
-    struct.pack_into(">3i", head, 68, 63190, 65536, 54061)
-    return bytes(head) + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+WIDE = icc.wide()
 
 
 def test_a_profile_says_what_numbers_mean(tmp_path: Path) -> None:
@@ -411,23 +359,14 @@ def test_a_profile_says_what_numbers_mean(tmp_path: Path) -> None:
     )
 
 
-def test_inks_go_through_their_profile(tmp_path: Path) -> None:
-    inks = Image.new("CMYK", (20, 20), (255, 0, 0, 0))
-    grey = 1.055 * (((75 + 16) / 116) ** 3) ** (1 / 2.4) - 0.055  # of L* = 75
-    for name in ("c.tif", "c.jpg"):
-        inks.save(tmp_path / name, icc_profile=cmyk_profile())
-        found = images.read(tmp_path / name)[:, 9, 9]
-        torch.testing.assert_close(found, torch.full((3,), grey), atol=4e-3, rtol=0)
-
-
-@pytest.mark.parametrize("profile", [b"junk", cmyk_profile(), WIDE[:200], b"\0" * 400])
+@pytest.mark.parametrize("profile", [b"junk", icc.inks(), WIDE[:200], b"\0" * 400])
 def test_a_profile_that_cannot_be_used_is_ignored(tmp_path: Path, profile: bytes) -> None:
     Image.new("RGB", (20, 20), RED).save(tmp_path / "p.png", icc_profile=profile)
     assert images.to_8_bit(images.read(tmp_path / "p.png"))[3, 3].tolist() == list(RED)
 
 
 def test_greys_may_have_a_profile_of_greys_or_of_colours(tmp_path: Path) -> None:
-    dark = bytes(imagecodecs.cms_profile("gray", gamma=1.0))
+    dark = icc.linear()
     for mode, profile, expected in (("L", dark, 0.7353), ("LA", dark, 0.7353), ("L", WIDE, 0.5)):
         image = Image.new("L", (20, 20), 128).convert(mode)
         image.save(tmp_path / "g.png", icc_profile=profile)
@@ -499,25 +438,6 @@ def test_deep_tiffs_out_of_range_are_clipped_and_nan_is_refused(tmp_path: Path) 
     tifffile.imwrite(tmp_path / "bad.tif", values, photometric="rgb")
     with pytest.raises(InputError, match="NaN or infinite"):
         images.read(tmp_path / "bad.tif")
-
-
-@pytest.mark.parametrize("orientation", TURNS)
-@pytest.mark.parametrize("kind", ["png", "tiff"])
-def test_a_deep_picture_is_read_upright(tmp_path: Path, orientation: int, kind: str) -> None:
-    seen = noise(20, 30, 3)
-    planes = [TURNS[orientation](seen[:, :, channel]) for channel in range(3)]
-    stored = numpy.ascontiguousarray(numpy.stack(planes, 2))
-    if kind == "png":
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        encoded, chunk = imagecodecs.png_encode(stored), b"eXIf" + exif.tobytes()[6:]
-        sized = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        (tmp_path / "p").write_bytes(encoded[:33] + sized + encoded[33:])
-    else:
-        tags = [(0x0112, "H", 1, orientation, True)]
-        tifffile.imwrite(tmp_path / "p", stored, photometric="rgb", extratags=tags)
-    found = images.read(tmp_path / "p").permute(1, 2, 0) * 65535
-    assert (found.round().int().numpy() == seen).all()
 
 
 def test_what_is_no_allowed_format_is_refused_whatever_its_name(tmp_path: Path) -> None:
@@ -598,7 +518,7 @@ def test_a_picture_in_another_profile_is_the_same_picture(tmp_path: Path, bit_de
     # A level of 8 bits near black is several of sRGB's there.
     torch.testing.assert_close(found, structured(), atol=20 / levels + 1e-3, rtol=0)
     with pytest.raises(InputError, match="none that colours can be written in"):
-        images.write(structured(), tmp_path / "q.png", 8, images.Metadata(cmyk_profile()))
+        images.write(structured(), tmp_path / "q.png", 8, images.Metadata(icc.inks()))
 
 
 def camera() -> Image.Exif:

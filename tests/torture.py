@@ -8,6 +8,7 @@ kills    Every run is killed (SIGKILL) at some instants between its start and it
          by the same command; its picture must have the bytes of a run that nobody touched. A watcher
          looks at the picture's name every millisecond: there is nothing, or the finished file.
 signals  SIGTERM, Ctrl-C and Ctrl-C twice, at some instants: exit codes, and a picture that opens.
+mutants  Damaged pictures and bombs (`hostile`): each is read, or refused in one line, with small means.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
+
+import hostile
 
 HERE = Path(__file__).resolve().parent
 TINY = f"""
@@ -185,11 +188,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="of each run")
     parser.add_argument("--signals", type=int, default=20, metavar="N", help="of each kind")
     parser.add_argument("--iterations", type=int, default=400, metavar="N")
+    parser.add_argument("--mutants", type=int, default=2000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     options = parser.parse_args()
     chance, wrong = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        wrong += hostile.survive(options.mutants, folder, options.seed)
         pictures(folder)
         wholes = {one: untouched(folder, one, options.iterations) for one in OPTIMIZERS}
         good = 0

@@ -320,7 +320,8 @@ def _source(file: BinaryIO, stack: ExitStack) -> _Source:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
 
     if image.format == "PNG" and any(str(tile.args).endswith(";16B") for tile in image.tile):
-        grey, count = image.mode in _GREYS, len(image.getbands())
+        # Pillow has no grey of 16 bits with an alpha: it would make RGBA of it.
+        grey = any(str(tile.args).startswith(("I;16", "LA")) for tile in image.tile)
 
         @functools.cache
         def deep() -> Pixels:
@@ -332,7 +333,7 @@ def _source(file: BinaryIO, stack: ExitStack) -> _Source:
             _usable(profile, 1 if grey else 3),
             lambda: _rows(deep()),
             orientation,
-            bytes_per_pixel=_DECODED + 2 * count,
+            bytes_per_pixel=_DECODED + 2 * len(image.getbands()),
             image=image,
         )
     channels = {"1": 1, "L": 1, "LA": 1, "CMYK": 4, **dict.fromkeys(_GREYS, 1)}.get(image.mode, 3)

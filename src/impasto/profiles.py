@@ -51,7 +51,15 @@ def to_srgb(pixels: Pixels, profile: bytes) -> Pixels | None:
         return None
     if profile == srgb():  # what this project writes is read back to the last bit
         return pixels
-    return _transformed(pixels[:, :, 0] if channels == 1 else pixels, profile, srgb(), name)
+    if channels > 1:
+        return _transformed(pixels, profile, srgb(), name)
+    if pixels.dtype != numpy.uint8:
+        return _transformed(pixels[:, :, 0], profile, srgb(), name)
+    # Little CMS is up to nine levels off for dark bytes of grey; there are only so many of them.
+    ramp = _transformed(
+        numpy.arange(256, dtype=numpy.float32)[None] / numpy.float32(255), profile, srgb(), name
+    )
+    return None if ramp is None else numpy.rint(ramp[0] * 65535).astype(numpy.uint16)[pixels[:, :, 0]]
 
 
 def to_floats(pixels: Pixels) -> npt.NDArray[numpy.float32]:
