@@ -314,19 +314,25 @@ def to_8_bit(picture: Tensor) -> Tensor:
     return torch.from_numpy(_levels(picture, 8))
 
 
-def _levels(picture: Tensor, bit_depth: int, profile: bytes | None = None) -> npt.NDArray[Any]:
-    """Return a picture ``[C, H, W]`` as a file has it, ``[H, W, C]`` in bytes or 16 bits."""
-    channels, height, width = picture.shape
+def _levels(
+    picture: Tensor, bit_depth: int, profile: bytes | None = None, alpha: Tensor | None = None
+) -> npt.NDArray[Any]:
+    """Return a picture ``[3, H, W]``, and its alpha, as levels ``[H, W, C]`` of 8 or 16 bits."""
+    _, height, width = picture.shape
+    channels = 3 if alpha is None else 4
     levels = numpy.empty((height, width, channels), numpy.uint8 if bit_depth == 8 else numpy.uint16)
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):  # in strips: in float64 a whole one may be larger than all else
         strip = picture[:, top : top + rows].detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()
         if profile is not None:
-            converted = profiles.from_srgb(strip[:, :, :3].astype(numpy.float32), profile)
+            converted = profiles.from_srgb(strip.astype(numpy.float32), profile)
             if converted is None:
                 raise InputError("the profile to write in is none that colours can be written in")
-            strip = numpy.concatenate([converted, strip[:, :, 3:]], axis=2, dtype=numpy.float64)
-        levels[top : top + rows] = numpy.rint(strip * (2**bit_depth - 1))
+            strip = converted.astype(numpy.float64)
+        levels[top : top + rows, :, :3] = numpy.rint(strip * (2**bit_depth - 1))
+        if alpha is not None:
+            strip = alpha[0, top : top + rows].detach().cpu().double().clamp(0, 1).numpy()
+            levels[top : top + rows, :, 3] = numpy.rint(strip * (2**bit_depth - 1))
     return levels
 
 
@@ -366,8 +372,9 @@ def write(
     kind, options = WRITABLE[path.suffix.lower()]
     if alpha is not None:
         alpha = resize(alpha, (picture.shape[1], picture.shape[2])).to(picture)
-        picture = 1 + (picture - 1) * alpha if kind == "JPEG" else torch.cat([picture, alpha])
-    levels = _levels(picture, bit_depth, metadata.profile)
+        if kind == "JPEG":
+            picture, alpha = 1 + (picture - 1) * alpha, None
+    levels = _levels(picture, bit_depth, metadata.profile, alpha)
     metadata = metadata._replace(profile=metadata.profile or profiles.srgb())
     if kind == "TIFF":  # neither Pillow nor tifffile writes the folders of exposure and place into one
         metadata = metadata.texts()
