@@ -253,6 +253,18 @@ def storage(numel: int, shape: tuple[int, ...], stride: tuple[int, ...], offset:
     return found.getvalue()
 
 
+def doubled(depth: int) -> bytes:
+    """Return the pickle of a dict whose key is a tuple of twice the same tuple, so many times over."""
+    levels = (b"h%ch%c\x86q%c" % (level, level, level + 1) for level in range(depth))
+    return b"\x80\x02)q\x00" + b"".join(levels) + b"}h%cK\x01s." % depth
+
+
+def legacy(pickled: bytes) -> bytes:
+    """Return a torch file that is no archive."""
+    magic = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    return b"".join(pickle.dumps(each, 2) for each in magic) + pickled + pickle.dumps([], 2)
+
+
 def bomb() -> bytes:
     """Return an archive of some megabytes that unpacks to over a gibibyte."""
     found = io.BytesIO()
@@ -372,6 +384,10 @@ LIES: dict[str, Callable[[], bytes]] = {
     "torch: names out of the folder": lambda: archive(
         pickle.dumps({}, 2), {"../../trace": b"", "/trace": b""}
     ),
+    "torch: tuples of the same tuples": lambda: archive(doubled(60), {}),
+    "torch: a call of the same tuples": lambda: archive(doubled(60)[:-6] + b"h\x3c)R.", {}),
+    "torch: tuples, legacy": lambda: legacy(doubled(60)),
+    "torch: a million empty lists": lambda: archive(b"\x80\x02" + b"]" * 10**6 + b".", {}),
     "torch: deep": lambda: archive(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", {}),
     "torch: NaN": lambda: state(**{"0_bias": torch.full((64,), torch.nan)}),
     "torch: infinity": lambda: state(
@@ -490,6 +506,20 @@ def test_lies_are_refused_in_one_line(tmp_path: Path, lie: str) -> None:
             assert refused(read, path) == "", reader
     assert kept(tmp_path / "state", data) == ""
     assert {path.stem for path in tmp_path.iterdir()} == {"hostile"}
+
+
+def test_an_archive_is_measured_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(archive(pickle.dumps({}, 2), {"zeros": bytes(1 << 20)}, zipfile.ZIP_DEFLATED))
+    with pytest.raises(InputError, match="an archive that torch does not write"):
+        weights.load(path)
+
+
+def test_a_pickle_that_shares_an_object_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(archive(doubled(4), {}))  # which would be read in no time
+    with pytest.raises(InputError, match="may take for ever to read"):
+        weights.load(path)
 
 
 @pytest.mark.parametrize("place", PLACES)

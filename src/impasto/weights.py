@@ -19,6 +19,7 @@ import json
 import math
 import os
 import pickle
+import pickletools
 import re
 import urllib.error
 import urllib.parse
@@ -28,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from impasto import files
 from impasto.errors import BusyError, ImpastoError, InputError, RunError, near
@@ -289,6 +290,14 @@ _FORMAT = "impasto-vgg19"
 _LARGEST = 1280 << 20
 """The largest file that is read: VGG-19 in float64, with its classifier, has 1096 MiB."""
 
+_LEGACY_PICKLES = 5
+"""What stands before the numbers in a torch file that is no archive."""
+
+_MOST_OPCODES = 100_000
+"""The most instructions that a pickle may have: that of VGG-19 and its classifier has 1493."""
+
+_WORDS_AND_TYPES = ("BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "GLOBAL", "STACK_GLOBAL")
+
 _MOST_ENTRIES = 1000
 """The most tensors, or entries of an archive, that a file may have: VGG-19 has 38 tensors."""
 
@@ -403,6 +412,11 @@ def _read_torch(path: Path) -> "tuple[Mapping[str, Tensor], dict[str, str]]":
 
     if zipfile.is_zipfile(path):
         _check_archive(path)
+    else:
+        with path.open("rb") as file:
+            for _ in range(_LEGACY_PICKLES):
+                if file.peek(1):  # else torch says better what is missing
+                    _check_pickle(path, file)
     with warnings.catch_warnings():  # of rare pickle protocols, which work or fail all the same
         warnings.simplefilter("ignore")
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -415,8 +429,37 @@ def _check_archive(path: Path) -> None:
     """Refuse what no torch file is: an archive that unpacks to more than it is, or of many parts."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    if len(entries) > _MOST_ENTRIES or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise InputError(f"the weights {path} are an archive that torch does not write; {_FORMS}")
+        size = sum(entry.file_size for entry in entries)
+        if len(entries) > _MOST_ENTRIES or size > path.stat().st_size:
+            raise InputError(f"the weights {path} are an archive that torch does not write; {_FORMS}")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                with archive.open(entry) as file:
+                    _check_pickle(path, file)
+
+
+def _check_pickle(path: Path, file: IO[bytes]) -> None:
+    """Refuse a pickle that takes long to read, though it makes no calls.
+
+    A tuple of twice the same tuple of twice the same ... takes a few bytes and for ever to hash or to
+    print. What tensors need twice are words and types.
+    """
+    memo: list[Any] = []
+    plain: set[Any] = set()
+    before = ""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            number = len(memo) if argument is None else argument
+            memo.append(number)
+            (plain.add if before in _WORDS_AND_TYPES else plain.discard)(number)
+            continue
+        shared = opcode.name in ("GET", "BINGET", "LONG_BINGET") and argument not in plain
+        if shared or opcode.name == "DUP" or count > _MOST_OPCODES:
+            raise InputError(
+                f"the weights {path} are a pickle that may take for ever to read: of objects inside of "
+                "objects many times over, or of very many parts; save its state_dict() instead"
+            )
+        before = opcode.name
 
 
 def _read_safetensors(path: Path) -> "tuple[Mapping[str, Tensor], dict[str, str]]":
