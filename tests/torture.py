@@ -1,14 +1,22 @@
-"""Kill runs at random instants and see what is left: nothing may be lost, half-written, or different.
+"""Everything that tests keep a sample of, at length: one line for each kind of trouble.
 
-    make torture        or: python tests/torture.py [--runs 20] [--kills 10] [--signals 20]
+    make torture        or: python tests/torture.py [SECTION ...] [--runs 20] [--kills 10] [--signals 20]
 
-The tests keep a sample of this. Runs are transfers through a tiny network, on two levels.
+Runs are transfers through a tiny network, on two levels.
 
-kills    Every run is killed (SIGKILL) at some instants between its start and its end and started again
-         by the same command; its picture must have the bytes of a run that nobody touched. A watcher
-         looks at the picture's name every millisecond: there is nothing, or the finished file.
-signals  SIGTERM, Ctrl-C and Ctrl-C twice, at some instants: exit codes, and a picture that opens.
+kills    Every run is killed (SIGKILL) so many times, at random instants between its start and its end,
+         and started again by the same command; its picture must have the bytes of a run that nobody
+         touched. A watcher looks at its name every millisecond: there is nothing, or the finished file.
+signals  SIGTERM, Ctrl-C and Ctrl-C twice, at random instants: exit codes, a picture that opens, a state
+         that is whole.
+faults   The N-th open, read, write, fsync, rename, ... fails, for every N (`faults`).
+mounts   A disk that is really full, at every number of pages left, and one that is really read-only.
+weights  Files made to harm whoever reads weights, styles and states (`test_hostile_weights`).
 mutants  Damaged pictures and bombs (`hostile`): each is read, or refused in one line, with small means.
+guards   Each guard is removed in turn, and a test notices (`guards`).
+
+Another section is a function that takes the options, prints, and returns how much was wrong: a row of
+`SECTIONS`.
 """
 
 import argparse
@@ -22,12 +30,20 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
+import torch
 from PIL import Image
 
+import faults
+import guards
 import hostile
+import test_hostile_weights as hostile_weights
+from conftest import make_tiny_weights
+from impasto import checkpoint, weights
 
 HERE = Path(__file__).resolve().parent
 TINY = f"""
@@ -46,14 +62,6 @@ sys.exit(main())
 OPTIMIZERS = "lbfgs", "adam"
 
 
-class Whole(NamedTuple):
-    """What a run that nobody touched gave: its picture, and the seconds until it began and ended."""
-
-    picture: bytes
-    began: float
-    ended: float
-
-
 def pictures(folder: Path) -> None:
     """Write a photograph and a painting."""
     for name, seed in (("photo.png", 1), ("painting.png", 2)):
@@ -61,6 +69,17 @@ def pictures(folder: Path) -> None:
         small = Image.new("RGB", (5, 4))
         small.putdata([tuple(chance.randrange(256) for _ in range(3)) for _ in range(20)])
         small.resize((80, 64), Image.Resampling.BICUBIC).save(folder / name)
+
+
+# --- processes that are killed or asked to end ----------------------------------------------------
+
+
+class Whole(NamedTuple):
+    """What a run that nobody touched gave: its picture, and the seconds until it began and ended."""
+
+    picture: bytes
+    began: float
+    ended: float
 
 
 def start(
@@ -121,28 +140,48 @@ class Watch(threading.Thread):
             time.sleep(0.001)
 
 
+class Killed(NamedTuple):
+    """What became of a run: what is wrong, how often it went on from a state, and looks at its name."""
+
+    wrong: str
+    resumed: int = 0
+    looks: int = 0
+
+
 def killed(
     folder: Path, whole: Whole, optimizer: str, kills: int, chance: random.Random, it: int
-) -> str:
-    """Kill a run so many times at random instants, let it end; return what is wrong, or nothing."""
+) -> Killed:
+    """Kill a run so many times at random instants, and let it end."""
     out = folder / f"{optimizer}-killed.png"
     out.unlink(missing_ok=True)
     watch = Watch(out, whole.picture)
     watch.start()
-    for _ in range(kills):
+    left, resumed = kills, 0
+    while True:
         process = start(folder, out.name, optimizer, it)
+        # Most instants lie in the descent, some before it. A run may end before its instant has come:
+        # that is no kill, and the next one begins anew, over its picture.
+        until = chance.uniform(0.5 * whole.began, whole.ended) if left else None
         try:
-            # Most instants lie in the descent, some before it and, once much is done, after its end.
-            process.communicate(timeout=chance.uniform(0.5 * whole.began, whole.ended))
+            _, said = process.communicate(timeout=until)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
-    process = start(folder, out.name, optimizer, it)
-    _, said = process.communicate()
+            _, said = process.communicate()
+        resumed += "resumed at iteration" in said
+        if process.returncode == -signal.SIGKILL:
+            left -= 1
+        elif process.returncode or not left:
+            break
     watch.over = True
     watch.join()
-    if process.returncode:
-        return f"exit {process.returncode}: {said}"
+    return Killed(
+        _after_kills(folder, out, whole, process.returncode, said, watch), resumed, watch.looks
+    )
+
+
+def _after_kills(folder: Path, out: Path, whole: Whole, status: int, said: str, watch: Watch) -> str:
+    if status:
+        return f"exit {status}: {said}"
     if out.read_bytes() != whole.picture:
         return "another picture"
     if watch.partial:
@@ -150,6 +189,29 @@ def killed(
     left = [path.name for path in folder.rglob("*") if path.suffix in (".part", ".json", ".lock")]
     # A process that is killed while it writes leaves a temporary file; it never bears a name of ours.
     return f"left {left}" if [name for name in left if not name.endswith(".part")] else ""
+
+
+def kills(options: argparse.Namespace) -> int:
+    """Kill so many runs so many times each."""
+    chance, ended = random.Random(options.seed), []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures(folder)
+        wholes = {one: untouched(folder, one, options.iterations) for one in OPTIMIZERS}
+        for number in range(options.runs):
+            one = OPTIMIZERS[number % 2]
+            said = killed(folder, wholes[one], one, options.kills, chance, options.iterations)
+            ended.append(said)
+            if said.wrong:
+                print(f"run {number + 1} ({one}): {said.wrong}", flush=True)
+    good = sum(not one.wrong for one in ended)
+    print(
+        f"kills: {good} of {len(ended)} runs end in the same bytes after {options.kills} SIGKILLs each; "
+        f"{sum(one.resumed for one in ended)} times one went on from a state; "
+        f"{sum(one.looks for one in ended)} looks at the picture's name",
+        flush=True,
+    )
+    return len(ended) - good
 
 
 def signalled(folder: Path, whole: Whole, kind: str, chance: random.Random, it: int) -> str:
@@ -175,15 +237,198 @@ def signalled(folder: Path, whole: Whole, kind: str, chance: random.Random, it: 
         return f"exit {process.returncode}, not {expected}"
     if seconds > 10:
         return f"ended after {seconds:.1f} s"
+    for state in (folder / "state").glob("impasto/runs/*"):
+        if list(state.glob("*.json")) and checkpoint.load(state) is None:
+            return "no state is whole"
     if kind != "SIGINT twice" or out.exists():
         with Image.open(out) as image:
             image.load()
     return ""
 
 
+def signals(options: argparse.Namespace) -> int:
+    """Send every signal so many times."""
+    chance = random.Random(options.seed)
+    kinds = options.signals * ("SIGTERM", "SIGINT", "SIGINT twice")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures(folder)
+        whole = untouched(folder, "lbfgs", options.iterations)
+        saids = [signalled(folder, whole, kind, chance, options.iterations) for kind in kinds]
+    wrong = [f"{kind}: {said}" for kind, said in zip(kinds, saids, strict=True) if said]
+    print("\n".join([*wrong, f"signals: {len(kinds) - len(wrong)} of {len(kinds)} right"]), flush=True)
+    return len(wrong)
+
+
+# --- runs in this process ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def stage(folder: Path, scene: str) -> Iterator[faults.Stage]:
+    """Make a scene ready in a folder, through the tiny network."""
+    before, tiny = Path.cwd(), make_tiny_weights()
+    pictures(folder)
+    with patch.dict(os.environ), patch.object(weights, "load", lambda *_: tiny), faults.quick():
+        faults.keep_here(folder, os.environ.__setitem__)
+        os.chdir(folder)
+        try:
+            yield faults.Stage(folder, faults.SCENES[scene])
+        finally:
+            os.chdir(before)
+
+
+def all_faults(_: argparse.Namespace) -> int:
+    """Let every call of every kind fail, once and from then on, with every code."""
+    count, wrong = 0, []
+    for scene in faults.SCENES:
+        if scene == "samples":  # whose pictures take long to draw: the tests draw one
+            continue
+        with tempfile.TemporaryDirectory() as name, stage(Path(name), scene) as ready:
+            for kind in faults.KINDS:
+                for code in faults.CODES:
+                    for lasting in (False, True):
+                        calls, said = faults.every(ready, kind, code, lasting)
+                        count += calls
+                        wrong += [f"{scene}: {one}" for one in said]
+    print(
+        "\n".join([*wrong, f"faults: {count} calls failed in turn, {len(wrong)} went wrong"]), flush=True
+    )
+    return len(wrong)
+
+
+PAGE = 4096
+PAGES = 1024
+SPARE = 80
+"""The most pages that a run is left: with so many it ends, and keeps its states."""
+
+
+@contextlib.contextmanager
+def full(folder: Path, spare: int) -> Iterator[None]:
+    """Fill a file system but for some pages."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(PAGE)) == PAGE:
+            pass
+    os.truncate(filler, max(0, filler.stat().st_size // PAGE - spare) * PAGE)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Mount a file system read-only."""
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+
+
+def in_mounts(folder: Path) -> int:
+    """Mount a small file system over a folder, and run in it while it is full, and read-only."""
+    options = f"size={PAGES * PAGE},mode=0700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "impasto", str(folder)], check=True)
+    wrong, refused = [], 0
+    for scene in ("a run", "a run that goes on"):
+        with stage(folder, scene) as ready:
+            troubles = {f"{spare} pages left": full(folder, spare) for spare in range(SPARE + 1)}
+            for what, trouble in {**troubles, "read-only": read_only(folder)}.items():
+                ready.reset()
+                said = ready.disturbed(trouble)
+                refused += ready.last.code != 0
+                if said or ready.parts:
+                    wrong.append(f"{scene}, {what}: {said or ready.parts}")
+            ready.reset()
+            for path in filter(Path.is_file, folder.iterdir()):
+                path.unlink()
+    print(
+        "\n".join(wrong),
+        f"mounts: {2 * (SPARE + 2)} runs on a full or read-only disk, {refused} refused, "
+        f"{len(wrong)} went wrong",
+        sep="\n" if wrong else "",
+        flush=True,
+    )
+    return int(bool(wrong))
+
+
+def mounts(_: argparse.Namespace) -> int:
+    """Do `in_mounts` where mounts are seen by nobody else, if the system lets us."""
+    script = "import sys, pathlib, torture; sys.exit(torture.in_mounts(pathlib.Path(sys.argv[1])))"
+    for unshare in (["unshare", "-m"], ["unshare", "-rm"]):
+        with tempfile.TemporaryDirectory() as name:
+            try:
+                able = subprocess.run(
+                    [*unshare, "mount", "-t", "tmpfs", "none", name], check=False, capture_output=True
+                )
+            except FileNotFoundError:
+                break
+            if able.returncode == 0:
+                words = [*unshare, sys.executable, "-c", script, name]
+                return subprocess.run(words, check=False, cwd=HERE).returncode
+    print("mounts: not permitted here; the section faults and tests/test_faults.py stand for them")
+    return 0
+
+
+def harmful(_: argparse.Namespace) -> int:
+    """Read every hostile file as weights, as a style and as a state."""
+    count, wrong = 0, []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        trace = folder / "trace"
+
+        def files() -> Iterator[tuple[str, Callable[[Path], object]]]:
+            for program, value in hostile_weights.programs(trace).items():
+                for container, make in hostile_weights.CONTAINERS.items():
+                    data = make(value)
+                    yield f"{program} in {container}", lambda path, data=data: path.write_bytes(data)
+            for lie, tell in hostile_weights.LIES.items():
+                data = tell()
+                yield lie, lambda path, data=data: path.write_bytes(data)
+            yield from hostile_weights.PLACES.items()
+
+        for what, put in files():
+            count += 1
+            for suffix in hostile_weights.SUFFIXES:
+                path = folder / f"hostile{suffix}"
+                put(path)
+                for reader, read in hostile_weights.READERS.items():
+                    if said := hostile_weights.refused(read, path):
+                        wrong.append(f"{what}{suffix} as {reader}: {said}")
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink(missing_ok=True)
+            if trace.exists():
+                wrong.append(f"{what} was run")
+                trace.unlink()
+    said = f"weights: {count} hostile files under {len(hostile_weights.SUFFIXES)} suffixes"
+    print("\n".join([*wrong, f"{said}: {len(wrong)} run or not refused"]), flush=True)
+    return len(wrong)
+
+
+def mutants(options: argparse.Namespace) -> int:
+    """Read all bombs and so many damaged pictures."""
+    with tempfile.TemporaryDirectory() as name:
+        return hostile.survive(options.mutants, Path(name), options.seed)
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "kills": kills,
+    "signals": signals,
+    "faults": all_faults,
+    "mounts": mounts,
+    "weights": harmful,
+    "mutants": mutants,
+    "guards": lambda _: guards.main(),
+}
+
+
 def main() -> int:
     """Do what the command line asks for; return 1 if anything was wrong."""
-    parser = argparse.ArgumentParser(description="Kill runs and look at what is left.")
+    parser = argparse.ArgumentParser(description="Make trouble, and look at what is left.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=" ".join(SECTIONS))
     parser.add_argument("--runs", type=int, default=20, metavar="N")
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="of each run")
     parser.add_argument("--signals", type=int, default=20, metavar="N", help="of each kind")
@@ -191,32 +436,10 @@ def main() -> int:
     parser.add_argument("--mutants", type=int, default=2000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     options = parser.parse_args()
-    chance, wrong = random.Random(options.seed), 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        wrong += hostile.survive(options.mutants, folder, options.seed)
-        pictures(folder)
-        wholes = {one: untouched(folder, one, options.iterations) for one in OPTIMIZERS}
-        good = 0
-        for number in range(options.runs):
-            one = OPTIMIZERS[number % 2]
-            said = killed(folder, wholes[one], one, options.kills, chance, options.iterations)
-            good += not said
-            print(
-                f"run {number + 1} ({one}), {options.kills} kills: {said or 'the same bytes'}",
-                flush=True,
-            )
-        print(f"{good} of {options.runs} runs, {options.runs * options.kills} kills: the same bytes")
-        wrong += options.runs - good
-        for kind in ("SIGTERM", "SIGINT", "SIGINT twice"):
-            saids = [
-                signalled(folder, wholes["lbfgs"], kind, chance, options.iterations)
-                for _ in range(options.signals)
-            ]
-            good = sum(not said for said in saids)
-            print(f"{kind}: {good} of {len(saids)} right {[said for said in saids if said]}", flush=True)
-            wrong += len(saids) - good
-    return int(wrong > 0)
+    if unknown := [name for name in options.sections if name not in SECTIONS]:
+        parser.error(f"no section {unknown[0]}; there are {' '.join(SECTIONS)}")
+    torch.set_num_threads(1)
+    return int(sum(SECTIONS[name](options) for name in options.sections or SECTIONS) > 0)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def load(folder: Path) -> Checkpoint | None:
     """Return the newest state that is whole; None if there is none."""
     for _, name, content in _manifests(folder):
         manifest, tensors = _paths(folder, name)
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
+        with contextlib.suppress(Exception):  # there is no telling what a damaged or foreign file raises
             if files.sha256(tensors) == content["tensors"]:
                 state = _restored(content["state"], _read(tensors))
                 return Checkpoint(state, content["about"], content["tensors"])
@@ -112,7 +112,7 @@ def _manifests(folder: Path) -> list[tuple[int, str, dict[str, Any]]]:
     """Return number, name and content of the manifests that are whole, the newest first."""
     found = []
     for name in _GENERATIONS:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(Exception):  # as above
             content = _opened(_paths(folder, name)[0].read_bytes())
             found.append((int(content["number"]), name, content))
     return sorted(found, reverse=True, key=lambda one: one[0])
@@ -129,7 +129,7 @@ def _opened(data: bytes) -> dict[str, Any]:
     if hashlib.sha256(text).hexdigest().encode() != seal:
         raise ValueError("not whole")
     content: dict[str, Any] = json.loads(text)
-    if content["schema"] != SCHEMA:
+    if content["schema"] != SCHEMA or not isinstance(content["about"], dict):
         raise ValueError("written by another version")
     return content
 

@@ -19,15 +19,17 @@ import json
 import math
 import os
 import pickle
+import pickletools
 import re
 import urllib.error
 import urllib.parse
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from impasto import files
 from impasto.errors import BusyError, ImpastoError, InputError, RunError, near
@@ -266,6 +268,8 @@ def _existing(source: str | Path) -> Path:
         if path.is_file():
             if path.stat().st_size == 0:
                 raise InputError(f"the weights {path} are empty; {_FORMS}")
+            if path.stat().st_size > _LARGEST:  # which would take long to be hashed
+                raise InputError(f"the weights {path} are over {_LARGEST >> 20} MiB; {_FORMS}")
             return path
         if path.exists():
             what = "a folder" if path.is_dir() else "no regular file"
@@ -283,6 +287,20 @@ def _existing(source: str | Path) -> Path:
 _FORMS = "weights are a torch .pth, a Keras .h5 or a safetensors file of VGG-19"
 _FORMAT = "impasto-vgg19"
 
+_LARGEST = 1280 << 20
+"""The largest file that is read: VGG-19 in float64, with its classifier, has 1096 MiB."""
+
+_LEGACY_PICKLES = 5
+"""What stands before the numbers in a torch file that is no archive."""
+
+_MOST_OPCODES = 100_000
+"""The most instructions that a pickle may have: that of VGG-19 and its classifier has 1493."""
+
+_WORDS_AND_TYPES = ("BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "GLOBAL", "STACK_GLOBAL")
+
+_MOST_ENTRIES = 1000
+"""The most tensors, or entries of an archive, that a file may have: VGG-19 has 38 tensors."""
+
 
 def load(source: str | Path = DEFAULT, sha256: str | None = None) -> Weights:
     """Return VGG-19's parameters from the registry or from a file.
@@ -298,6 +316,7 @@ def load(source: str | Path = DEFAULT, sha256: str | None = None) -> Weights:
 
     Raises:
         InputError: the file is missing, damaged, of another network, or not what its hash says.
+        RunError: there is not enough memory to read it.
 
     Example:
         >>> weights = load()
@@ -361,8 +380,10 @@ def _one_line(path: Path) -> Iterator[None]:
     # A damaged file fails in many ways inside three libraries; all of them mean the same here.
     try:
         yield
-    except (ImpastoError, MemoryError):
+    except ImpastoError:
         raise
+    except MemoryError:
+        raise RunError(f"there is not enough memory to read the weights {path}") from None
     except pickle.UnpicklingError as error:
         raise InputError(
             f"cannot read the weights {path}: damaged, or a pickle of more than tensors, which is "
@@ -389,6 +410,13 @@ def _read(path: Path) -> _Contents:
 def _read_torch(path: Path) -> "tuple[Mapping[str, Tensor], dict[str, str]]":
     import torch
 
+    if zipfile.is_zipfile(path):
+        _check_archive(path)
+    else:
+        with path.open("rb") as file:
+            for _ in range(_LEGACY_PICKLES):
+                if file.peek(1):  # else torch says better what is missing
+                    _check_pickle(path, file)
     with warnings.catch_warnings():  # of rare pickle protocols, which work or fail all the same
         warnings.simplefilter("ignore")
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -397,11 +425,51 @@ def _read_torch(path: Path) -> "tuple[Mapping[str, Tensor], dict[str, str]]":
     return content, {}
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse what no torch file is: an archive that unpacks to more than it is, or of many parts."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        size = sum(entry.file_size for entry in entries)
+        if len(entries) > _MOST_ENTRIES or size > path.stat().st_size:
+            raise InputError(f"the weights {path} are an archive that torch does not write; {_FORMS}")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                with archive.open(entry) as file:
+                    _check_pickle(path, file)
+
+
+def _check_pickle(path: Path, file: IO[bytes]) -> None:
+    """Refuse a pickle that takes long to read, though it makes no calls.
+
+    A tuple of twice the same tuple of twice the same ... takes a few bytes and for ever to hash or to
+    print. What tensors need twice are words and types.
+    """
+    memo: list[Any] = []
+    plain: set[Any] = set()
+    before = ""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            number = len(memo) if argument is None else argument
+            memo.append(number)
+            (plain.add if before in _WORDS_AND_TYPES else plain.discard)(number)
+            continue
+        shared = opcode.name in ("GET", "BINGET", "LONG_BINGET") and argument not in plain
+        if shared or opcode.name == "DUP" or count > _MOST_OPCODES:
+            raise InputError(
+                f"the weights {path} are a pickle that may take for ever to read: of objects inside of "
+                "objects many times over, or of very many parts; save its state_dict() instead"
+            )
+        before = opcode.name
+
+
 def _read_safetensors(path: Path) -> "tuple[Mapping[str, Tensor], dict[str, str]]":
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        keys = file.keys()
+        if len(keys) > _MOST_ENTRIES:
+            raise InputError(f"the weights {path} have {len(keys)} tensors; {_FORMS}")
+        return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
 
 
 def _arrange(path: Path, content: "Mapping[str, Tensor]", header: dict[str, str]) -> _Contents:
