@@ -158,8 +158,8 @@ def test_a_picture_of_another_program_says_nothing(files: runs.Files) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("recipe", {"weights": "/etc/passwd"}, "--weights FILE"),
-        ("recipe", {"init": "/etc/passwd"}, "--init FILE"),
+        ("recipe", {"weights": "/etc/passwd"}, "was made with weights from a file"),
+        ("recipe", {"init": "/etc/passwd"}, "began with a picture from a file"),
         ("recipe", {"unknown": 1}, "unknown"),
         ("recipe", {"size": 10**9}, "size"),
         ("recipe", None, "does not say"),
