@@ -3,10 +3,14 @@
 import ast
 import io
 import resource
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy
+import pillow_heif
 import pytest
 import tifffile
 import torch
@@ -438,6 +442,45 @@ def test_deep_tiffs_out_of_range_are_clipped_and_nan_is_refused(tmp_path: Path) 
     tifffile.imwrite(tmp_path / "bad.tif", values, photometric="rgb")
     with pytest.raises(InputError, match="NaN or infinite"):
         images.read(tmp_path / "bad.tif")
+
+
+def heic(path: Path, **more: Any) -> Tensor:
+    """Write a picture as phones do; return it."""
+    picture = structured()
+    levels = images.to_8_bit(picture).numpy()
+    pillow_heif.from_pillow(Image.fromarray(levels)).save(path, quality=-1, chroma=444, **more)
+    return picture
+
+
+def test_heic_is_read_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Artist] = "A. Painter"
+    picture = heic(tmp_path / "phone.jpg", exif=exif.tobytes())
+    found = images.read_photograph(tmp_path / "phone.jpg")
+    assert (found.picture - picture.transpose(1, 2).flip(2)).abs().max() <= 3 / 255
+    kept = Image.Exif()
+    kept.load(found.metadata.exif)
+    assert kept[ExifTags.Base.Artist] == "A. Painter"
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_a_truncated_heic_is_refused(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "phone.heic"
+    heic(path)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(InputError, match=r"phone\.heic"):
+        images.read(path)
+
+
+def test_without_its_library_heic_is_named(tmp_path: Path) -> None:
+    heic(tmp_path / "phone.heic")
+    script = (
+        "import sys; sys.modules['pillow_heif'] = None; from impasto import images\n"
+        f"with images.trusted(): images.read({str(tmp_path / 'phone.heic')!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.strip().endswith("is a HEIC picture: pip install pillow-heif, or save it as JPEG")
 
 
 def test_what_is_no_allowed_format_is_refused_whatever_its_name(tmp_path: Path) -> None:

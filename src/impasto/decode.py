@@ -51,8 +51,17 @@ __all__ = [
     "possible_dots",
 ]
 
-READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
+try:
+    import pillow_heif
+except ImportError:
+    pillow_heif = None  # type: ignore[assignment,unused-ignore]
+else:
+    pillow_heif.register_heif_opener()
+
+READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", *(("HEIF",) if pillow_heif else ()))
 """The formats that are read; a file's first bytes decide, not its name."""
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
 
 _READERS = (
     AvifImagePlugin,
@@ -299,14 +308,16 @@ class _Source:
 def _source(file: BinaryIO, stack: ExitStack) -> _Source:
     """Return a file's source: Pillow knows the formats, but not all TIFFs, nor colours of 16 bits."""
     file.seek(0)
-    start = file.read(4)
+    start = file.read(12)
     if start[:2] == b"\xff\xd8":
         _check_scans(file)
     file.seek(0)
     try:
         image = stack.enter_context(Image.open(file, formats=READABLE))
     except UnidentifiedImageError:
-        if start not in _TIFF:
+        if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and pillow_heif is None:
+            raise Refused("is a HEIC picture: pip install pillow-heif, or save it as JPEG") from None
+        if start[:4] not in _TIFF:
             raise
         return _deep_tiff(file, None, stack)
     profile, exif = image.info.get("icc_profile"), image.info.get("exif")
