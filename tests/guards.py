@@ -67,14 +67,14 @@ GUARDS = (
     ),
     Guard(
         "no output replaces an input",
-        "runs.py",
+        "jobs.py",
         "        _check_apart(target, inputs)\n    except OSError as error:  # a name",
         "    except OSError as error:  # a name",
         "tests/test_runs.py -k no_output_may_replace",
     ),
     Guard(
         "--no-clobber",
-        "runs.py",
+        "jobs.py",
         "    for target in earlier:\n        raise",
         "    for target in earlier[:0]:\n        raise",
         "tests/test_cli.py tests/test_runs.py -k clobber",
@@ -124,7 +124,7 @@ GUARDS = (
     ),
     Guard(
         "a second Ctrl-C leaves at once",
-        "runs.py",
+        "interrupts.py",
         "        restore()\n        handle(number)\n",
         "        handle(number)\n",
         "tests/test_runs.py -k second_ctrl_c",
@@ -196,7 +196,7 @@ GUARDS = (
     ),
     Guard(
         "the place where a photograph was taken",
-        "runs.py",
+        "jobs.py",
         "metadata = metadata if self.keep_metadata else metadata.without_location()",
         "metadata = metadata._replace()",
         "tests/test_runs.py -k 'metadata or photograph'",

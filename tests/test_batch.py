@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from impasto import batch, images, runs, transfer, weights
+from impasto import batch, images, replays, runs, transfer, weights
 from impasto.__main__ import main
 from impasto.errors import BusyError, InputError, Interrupted, RunError
 from impasto.objective import Objective
@@ -94,15 +94,15 @@ def test_a_rerun_does_only_what_is_missing(folder: Path, capsys: pytest.CaptureF
 
 def test_what_is_there_but_not_of_this_run_is_made_again(folder: Path) -> None:
     files = Files(folder / "photo-a.png", (folder / "painting.png",), folder / "out" / "a.png")
-    assert not runs.is_made(RECIPE, files)
+    assert not replays.is_made(RECIPE, files)
     images.write(images.read(folder / "photo-a.png"), files.out)
-    assert not runs.is_made(RECIPE, files)
+    assert not replays.is_made(RECIPE, files)
     runs.carry_out(RECIPE, files)
-    assert runs.is_made(RECIPE, files)
+    assert replays.is_made(RECIPE, files)
     other = dataclasses.replace(files, bit_depth=16)
-    assert not runs.is_made(RECIPE, other)
-    assert not runs.is_made(dataclasses.replace(RECIPE, alpha=1), files)
-    assert not runs.is_made(RECIPE, dataclasses.replace(files, content=folder / "photo-c.png"))
+    assert not replays.is_made(RECIPE, other)
+    assert not replays.is_made(dataclasses.replace(RECIPE, alpha=1), files)
+    assert not replays.is_made(RECIPE, dataclasses.replace(files, content=folder / "photo-c.png"))
 
 
 def test_a_bad_file_is_passed_over_and_told_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_a_bad_file_is_passed_over_and_told_of(folder: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("error", [RunError("no"), BusyError("no")])
 def test_the_exit_code_is_that_of_the_first_failure(folder: Path, error: Exception) -> None:
-    jobs = batch.jobs(
+    jobs = batch.split(
         Files(folder / "photo-*", (folder / "painting.png",), folder / "out" / "{name}.png")
     )
 
@@ -130,7 +130,7 @@ def test_the_exit_code_is_that_of_the_first_failure(folder: Path, error: Excepti
 
 
 def test_an_interruption_ends_it(folder: Path) -> None:
-    jobs = batch.jobs(
+    jobs = batch.split(
         Files(folder / "photo-*", (folder / "painting.png",), folder / "out" / "{name}.png")
     )
     begun = []
@@ -167,12 +167,12 @@ def test_two_photographs_of_one_name_are_refused(
 ) -> None:
     picture_file("photo-a.jpg", 40, 32)
     with pytest.raises(InputError, match=r"photo-a\.jpg and .*photo-a\.png would both be"):
-        batch.jobs(Files(folder / "photo-*", (), folder / "out" / "{name}.png"))
+        batch.split(Files(folder / "photo-*", (), folder / "out" / "{name}.png"))
 
 
 def test_no_photograph_is_replaced(folder: Path) -> None:
     with pytest.raises(InputError, match=r"photo-a\.png would be replaced by a picture"):
-        batch.jobs(Files(folder / "photo-*", (), folder / "{name}.png"))
+        batch.split(Files(folder / "photo-*", (), folder / "{name}.png"))
 
 
 def test_what_it_wrote_beside_the_photographs_is_no_photograph(folder: Path) -> None:

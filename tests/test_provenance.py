@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from impasto import images, plan, provenance, runs
+from impasto import images, jobs, plan, provenance, replays, runs
 from impasto.errors import InputError, Interrupted, RunError
 from impasto.events import Event, Step
 from impasto.files import sha256
@@ -43,7 +43,7 @@ def test_every_format_says_how_the_picture_was_made(
 ) -> None:
     files = dataclasses.replace(files, out=files.out.with_suffix(suffix), bit_depth=bit_depth)
     result = runs.carry_out(RECIPE, files)
-    made = runs.story_of(files.out)
+    made = jobs.story_of(files.out)
     assert provenance.recipe_of(made) == RECIPE
     assert made.inputs.keys() == {"content", "styles"}
     assert len(made.weights) == 64
@@ -52,7 +52,7 @@ def test_every_format_says_how_the_picture_was_made(
     assert made.written.bit_depth == bit_depth
     assert made.conditions["torch"] == torch.__version__
     assert any("seed = 7" in line for line in provenance.describe(made))
-    found = runs.replay(files.out, again(files))
+    found = replays.replay(files.out, again(files))
     assert (found.share, found.most, found.conditions) == (0, 0, "")
     assert found.result.path.read_bytes() == files.out.read_bytes()
 
@@ -62,19 +62,19 @@ def test_no_path_no_name_and_no_date_is_said(files: runs.Files) -> None:
     start.write_bytes(files.styles[0].read_bytes())
     recipe = dataclasses.replace(RECIPE, init=str(start))
     runs.carry_out(recipe, files)
-    said = json.dumps(dataclasses.asdict(runs.story_of(files.out)))
+    said = json.dumps(dataclasses.asdict(jobs.story_of(files.out)))
     for word in (str(files.out.parent), "photo", "s.png", "my-start", time.strftime("%Y-%m")):
         assert word not in said
     with pytest.raises(InputError, match="give it with --init FILE"):
-        runs.replay(files.out, again(files))
-    assert runs.replay(files.out, again(files), init=start).share == 0
+        replays.replay(files.out, again(files))
+    assert replays.replay(files.out, again(files), init=start).share == 0
 
 
 def test_what_the_photograph_was_made_of_is_not_what_the_picture_is(files: runs.Files) -> None:
     runs.carry_out(RECIPE, files)
     second = dataclasses.replace(again(files), content=files.out, no_clobber=True)
     runs.carry_out(RECIPE, second)
-    assert runs.story_of(second.out).inputs["content"] == [sha256(files.out)]
+    assert jobs.story_of(second.out).inputs["content"] == [sha256(files.out)]
     assert second.out.read_bytes().count(b"<impasto:made>") == 1
 
 
@@ -88,7 +88,7 @@ def test_other_files_are_refused_by_their_role(files: runs.Files) -> None:
         ({"keep": painting}, "--keep: .* was made from none, 1 given"),
     ):
         with pytest.raises(InputError, match=words):
-            runs.replay(files.out, dataclasses.replace(again(files), **change))  # type: ignore[arg-type]
+            replays.replay(files.out, dataclasses.replace(again(files), **change))  # type: ignore[arg-type]
     assert not again(files).out.exists()
 
 
@@ -98,7 +98,7 @@ def test_a_replay_that_differs_says_by_how_much(
     runs.carry_out(RECIPE, files)
     other = dataclasses.replace(RECIPE, seed=8, init="noise")
     monkeypatch.setattr(provenance, "recipe_of", lambda *_: other)
-    found = runs.replay(files.out, again(files))
+    found = replays.replay(files.out, again(files))
     assert found.share > 0.5
     assert found.most > 0.1
 
@@ -110,11 +110,11 @@ def test_a_replay_follows_the_plan_of_the_picture(files: runs.Files) -> None:
     tiled = dataclasses.replace(level, cut=level.cut._replace(tile=(48, 48)), history=3)
     before = dataclasses.replace(made, levels=(tiled,))
     runs.carry_out(recipe, files, before=before)
-    assert provenance.plan_of(runs.story_of(files.out)) == dataclasses.replace(
+    assert provenance.plan_of(jobs.story_of(files.out)) == dataclasses.replace(
         before, budget=0, ample=True
     )
-    assert runs.replay(files.out, again(files)).share == 0
-    assert provenance.plan_of(runs.story_of(again(files).out)).levels == (tiled,)  # type: ignore[union-attr]
+    assert replays.replay(files.out, again(files)).share == 0
+    assert provenance.plan_of(jobs.story_of(again(files).out)).levels == (tiled,)  # type: ignore[union-attr]
 
 
 def test_an_interrupted_picture_says_so(files: runs.Files) -> None:
@@ -124,12 +124,12 @@ def test_an_interrupted_picture_says_so(files: runs.Files) -> None:
 
     with pytest.raises(Interrupted):
         runs.carry_out(RECIPE, files, [stop])
-    made = runs.story_of(files.out)
+    made = jobs.story_of(files.out)
     assert made.end
     assert (made.end.reason, made.end.iterations) == (provenance.INTERRUPTED, 1)
     assert made.losses is None
     with pytest.raises(InputError, match="interrupted run"):
-        runs.replay(files.out, again(files))
+        replays.replay(files.out, again(files))
 
 
 def test_where_losses_cannot_be_written_the_picture_stands(
@@ -146,13 +146,13 @@ def test_where_losses_cannot_be_written_the_picture_stands(
     monkeypatch.setattr(images, "write", write)
     with pytest.raises(RunError, match=r"wrote .*out\.png, but on the way: .*no space"):
         runs.carry_out(RECIPE, files)
-    assert runs.story_of(files.out).losses is None
+    assert jobs.story_of(files.out).losses is None
 
 
 def test_a_picture_of_another_program_says_nothing(files: runs.Files) -> None:
     assert files.content is not None
     with pytest.raises(InputError, match="does not say how it was made"):
-        runs.story_of(files.content)
+        jobs.story_of(files.content)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_a_strangers_word_is_not_taken(
 ) -> None:
     path = forged(files, tmp_path / "forged.png", field, value)
     with pytest.raises(InputError, match=words):
-        runs.replay(path, again(files))
+        replays.replay(path, again(files))
     assert not again(files).out.exists()
 
 
 def forged(files: runs.Files, path: Path, field: str, value: Any) -> Path:
     """Write a picture that says something else of itself."""
     runs.carry_out(RECIPE, files)
-    made = dataclasses.asdict(runs.story_of(files.out))
+    made = dataclasses.asdict(jobs.story_of(files.out))
     said = json.dumps({**made, field: {**made[field], **value} if isinstance(value, dict) else value})
     xmp = f"<impasto:made>{said}</impasto:made>".encode()
     images.write(torch.rand(3, 26, 32), path, xmp=xmp)
@@ -196,8 +196,8 @@ def test_a_plan_that_cannot_be_is_made_anew(
     files: runs.Files, tmp_path: Path, value: dict[str, Any]
 ) -> None:
     path = forged(files, tmp_path / "forged.png", "plan", value)
-    assert provenance.describe(runs.story_of(path))
-    runs.replay(path, again(files))
+    assert provenance.describe(jobs.story_of(path))
+    replays.replay(path, again(files))
     assert images.read(again(files).out).equal(images.read(files.out))
 
 

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from torch import Tensor
 
-from impasto import checkpoint, cost, images, memory, resume, runs, schedule, watch
+from impasto import checkpoint, cost, images, jobs, memory, replays, resume, runs, schedule, watch
 from impasto.errors import BusyError, InputError, Interrupted, RunError
 from impasto.events import Event, Finished, Losses, Noted, Started, Step
 from impasto.objective import Evaluation, Objective
@@ -270,7 +270,7 @@ def test_another_recipe_branches_off_from_the_picture(files: runs.Files) -> None
     small = schedule.resize(start.picture, (26, 32))
     assert (small - kept.state["best"]).abs().mean() < 0.02
     with pytest.raises(InputError, match="went on from another run"):
-        runs.replay(files.out, dataclasses.replace(files, out=files.out.with_stem("again")))
+        replays.replay(files.out, dataclasses.replace(files, out=files.out.with_stem("again")))
 
 
 def test_a_branch_that_was_stopped_goes_on_itself(files: runs.Files) -> None:
@@ -790,7 +790,7 @@ def test_a_profile_that_cannot_be_written_in_is_refused_before_the_work(files: r
     with pytest.raises(InputError, match=r"--keep-profile: .* of grey or inks"):
         runs.carry_out(RECIPE, dataclasses.replace(files, keep_profile=True))
     with pytest.raises(InputError, match=r"for --bit-depth 16 write \.png or \.tif"):
-        runs.check(dataclasses.replace(files, out=files.out.with_suffix(".jpg"), bit_depth=16))
+        jobs.check(dataclasses.replace(files, out=files.out.with_suffix(".jpg"), bit_depth=16))
 
 
 @pytest.mark.parametrize("transparency", ["keep", "white"])

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from impasto import runs
+from impasto import jobs, replays
 from impasto.errors import ImpastoError, InputError, Interrupted
+from impasto.jobs import Files
 from impasto.recipe import Recipe
-from impasto.runs import Files, Result
+from impasto.runs import Result
 from impasto.transfer import Shared
 
-__all__ = ["NAME", "carry_out", "is_pattern", "jobs"]
+__all__ = ["NAME", "carry_out", "is_pattern", "split"]
 
 NAME = "{name}"
 """Stands for a photograph's name, without its suffix, in the names of what is written."""
@@ -27,7 +28,7 @@ def is_pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not path.exists()
 
 
-def jobs(files: Files) -> list[Files]:
+def split(files: Files) -> list[Files]:
     """Return the files of a run for each photograph that the content's pattern matches, by name.
 
     What was written beside them earlier is no photograph, though the pattern may match it.
@@ -60,7 +61,7 @@ def jobs(files: Files) -> list[Files]:
 def _is_ours(path: Path) -> bool:
     """Say whether a file is a picture that this project made."""
     try:
-        runs.story_of(path)
+        jobs.story_of(path)
     except InputError:
         return False
     return True
@@ -94,7 +95,7 @@ def carry_out(
         assert files.content is not None
         which = f"{number} of {len(several)}: {files.out}"
         try:
-            if not fresh and runs.is_made(recipe, files):
+            if not fresh and replays.is_made(recipe, files):
                 say(f"{which} is there")
                 continue
             say(f"{which} from {files.content}")

@@ -94,7 +94,7 @@ class _Descent:
         _prepare_decoding(self.trust_input)
         from rich.console import Console
 
-        from impasto import batch, images, parallel, runs
+        from impasto import batch, images, parallel, replays, runs
 
         if self.save_every < 0:
             raise InputError("--save-every is negative; give a number of iterations, or 0")
@@ -130,12 +130,12 @@ class _Descent:
                     raise InputError("--branch goes on from one run; name one photograph")
                 if team.size > 1:
                     raise InputError("many photographs are not for torchrun; start it for each of them")
-                several = batch.jobs(files)
+                several = batch.split(files)
                 if not self.dry_run:
                     batch.carry_out(several, self._one, self.recipe, _saying(console), self.fresh)
                     return
                 for job in several:
-                    state = "is there" if runs.is_made(self.recipe, job) else f"from {job.content}"
+                    state = "is there" if replays.is_made(self.recipe, job) else f"from {job.content}"
                     _print(f"{job.out} {state}")
                 files = several[0]
             if self.dry_run:
@@ -330,9 +330,9 @@ class Show:
 
     def __call__(self) -> None:
         _prepare_decoding(trust_input=False)
-        from impasto import provenance, runs
+        from impasto import jobs, provenance
 
-        made = runs.story_of(self.picture)
+        made = jobs.story_of(self.picture)
         if self.json:
             _print_json(dataclasses.asdict(made))
         else:
@@ -374,7 +374,7 @@ class Replay:
         _prepare_decoding(trust_input=False)
         from rich.console import Console
 
-        from impasto import runs, watch
+        from impasto import replays, runs, watch
 
         out = self.out or self.picture.with_name(f"{self.picture.stem}-replay{self.picture.suffix}")
         others = (self.picture, Path(self.weights)) if self.weights else (self.picture,)
@@ -390,7 +390,7 @@ class Replay:
             strength_map=self.strength_map,
         )
         with watch.progress(Console(stderr=True)) as watcher:
-            found = runs.replay(self.picture, files, self.init, self.weights, [watcher])
+            found = replays.replay(self.picture, files, self.init, self.weights, [watcher])
         if found.share:
             why = f"; {found.conditions}" if found.conditions else ""
             raise DifferError(

@@ -1,138 +1,45 @@
 """A run from files to files: check, decode, plan, transfer, write. Nothing else starts a run."""
 
-import math
-import os
 import re
 import signal
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
-import numpy
 import torch
 from torch import Tensor
 
-from impasto import (
-    cost,
-    devices,
-    images,
-    learning,
-    masks,
-    memory,
-    profiles,
-    provenance,
-    resume,
-    schedule,
-    styles,
-    transfer,
-    weights,
-)
+from impasto import images, learning, memory, provenance, resume, styles, transfer, weights
 from impasto import plan as planning
 from impasto.checkpoint import Checkpoint
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
 from impasto.events import Event, Finished, Losses, Noted, Started, Step
-from impasto.objective import Regions
+from impasto.inputs import Reader, Writer, read, sized
+from impasto.interrupts import Asked, heard
+from impasto.jobs import Files, check, check_clobber, check_target, start_file
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
-from impasto.provenance import INTERRUPTED, End, Made, Written
-from impasto.recipe import Recipe, memory_bytes
+from impasto.provenance import INTERRUPTED, End, Made
+from impasto.recipe import Recipe
 from impasto.resume import Keeper
-from impasto.styles import SUFFIX, Style
+from impasto.styles import Style
 from impasto.transfer import Pictures, Shared
-from impasto.watch import (
-    Watcher,
-    existing_frames,
-    existing_snapshots,
-    snapshots,
-    timelapse,
-    timelapse_folder,
-)
+from impasto.watch import Watcher, snapshots, timelapse
 
 __all__ = [
+    "BRANCH",
     "Files",
     "Rehearsal",
-    "Replay",
     "Result",
     "assist",
     "carry_out",
-    "check",
-    "is_made",
     "learn",
     "rehearse",
-    "replay",
-    "story_of",
 ]
-
-
-@dataclass(frozen=True)
-class Files:
-    """What a run reads and writes; ``others`` are files it uses besides pictures."""
-
-    content: Path | None
-    styles: tuple[Path, ...]
-    out: Path
-    log: Path | None = None
-    no_clobber: bool = False
-    save_every: int = 0
-    timelapse: int = 0
-    bit_depth: int = 8
-    keep_profile: bool = False
-    keep_metadata: bool = False
-    others: tuple[Path, ...] = ()
-    content_mask: tuple[Path, ...] = ()
-    style_mask: tuple[Path, ...] = ()
-    keep: Path | None = None
-    strength_map: Path | None = None
-
-    @property
-    def has_snapshots(self) -> bool:
-        """Whether pictures are written on the way."""
-        return self.save_every > 0 or self.timelapse > 0
-
-    @property
-    def written(self) -> Written:
-        """How the picture's file is written, besides its format."""
-        return Written(16 if self.bit_depth == 16 else 8, self.keep_profile, self.keep_metadata)
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The pictures that are read."""
-        return tuple(path for paths in self.by_role(None).values() for path in paths)
-
-    def kept(self, metadata: images.Metadata) -> images.Metadata:
-        """Return what is kept of what the photograph's file says of it.
-
-        Raises:
-            InputError: its profile is to be kept, and no colours can be written in it.
-        """
-        profile = metadata.profile if self.keep_profile else None
-        if profile and profiles.from_srgb(numpy.zeros((1, 1, 3), numpy.float32), profile) is None:
-            raise InputError(
-                f"--keep-profile: {self.content} has a profile that cannot be written in, "
-                "of grey or inks; leave --keep-profile out"
-            )
-        metadata = metadata if self.keep_metadata else metadata.without_location()
-        return metadata._replace(profile=profile)
-
-    def by_role(self, start: Path | None) -> dict[str, tuple[Path, ...]]:
-        """Return the pictures that are read, by what they are for."""
-        single = {
-            "content": self.content,
-            "keep": self.keep,
-            "strength_map": self.strength_map,
-            "start": start,
-        }
-        return {
-            **{role: (path,) for role, path in single.items() if path},
-            "styles": self.styles,
-            "content_mask": self.content_mask,
-            "style_mask": self.style_mask,
-        }
 
 
 @dataclass(frozen=True)
@@ -204,7 +111,7 @@ def carry_out(
         end = End(event.reason, event.iterations, event.evaluations)
         # A finished run is not lost to a signal: it waits until the picture is written.
         late: list[int] = []
-        with _signals(late.append):
+        with heard(late.append):
             try:
                 write(event.picture, files.out, made.ended(end))
             except InputError as error:
@@ -242,7 +149,7 @@ class _Job(NamedTuple):
 
     recipe: Recipe
     pictures: Pictures
-    write: "_Writer"
+    write: Writer
     digests: dict[str, list[str]]
     weights: str
     key: str
@@ -258,11 +165,11 @@ def _prepared(recipe: Recipe, files: Files, team: Team, branch: str = "") -> _Jo
         InputError: as `carry_out`.
     """
     origin = _origin(branch) if branch else None
-    start = None if origin else _start_file(recipe)
+    start = None if origin else start_file(recipe)
     check(files, start)
     # Before the hashes, as it says better what is wrong with a file.
-    recipe = _sized(recipe, files.content, files.styles)
-    pictures, write = _read(recipe, files, start)
+    recipe = sized(recipe, files.content, files.styles)
+    pictures, write = read(recipe, files, start)
     identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
     digests = resume.digests(files.by_role(start))
     carried = f"{team.size} {files.has_snapshots}"  # the plan is made for so many, and for snapshots
@@ -275,15 +182,15 @@ def _prepared(recipe: Recipe, files: Files, team: Team, branch: str = "") -> _Jo
             shorter, note = origin, f"goes on from {at}"
         else:
             picture = origin.state["best"].float()
-            recipe, note = replace(recipe, init=_BRANCH), f"begins with the picture of {at}"
+            recipe, note = replace(recipe, init=BRANCH), f"begins with the picture of {at}"
             pictures = pictures._replace(start=picture)
-        digests[_BRANCH] = [origin.sha256]
+        digests[BRANCH] = [origin.sha256]
     key = resume.key(recipe, digests, made_with)
-    _check_clobber(files, resume.known(key))
+    check_clobber(files, resume.known(key))
     return _Job(recipe, pictures, write, digests, identity.sha256, key, shorter, note)
 
 
-_BRANCH = "branch"
+BRANCH = "branch"
 """Stands for the picture of a kept run among starts, and for its state among inputs."""
 
 
@@ -352,7 +259,7 @@ def _as_before(plan: Plan, before: Plan) -> Plan:
 def _followed(
     story: Generator[Event, None, None],
     files: Files,
-    write: "_Writer",
+    write: Writer,
     watchers: Sequence[Watcher],
     keeper: Keeper,
     note: str,
@@ -366,9 +273,9 @@ def _followed(
         Interrupted: a signal came; the best picture so far has been written.
     """
     last: Step | None = None
-    asked = _Asked()
+    asked = Asked()
     try:
-        with closing(asked), _signals(asked):
+        with closing(asked), heard(asked):
             for event in story:
                 if isinstance(event, Started):
                     finish = event.finish
@@ -403,126 +310,6 @@ def _followed(
         raise
     assert isinstance(event, Finished)
     return event
-
-
-def story_of(picture: Path) -> Made:
-    """Return how a picture of this project was made, as it says itself (`provenance`).
-
-    Raises:
-        InputError: it is no picture that can be read, or says nothing of this kind.
-    """
-    made = provenance.unpacked(images.read_xmp(picture))
-    if made is None:
-        raise InputError(
-            f"{picture} does not say how it was made: another program wrote it, or took that out"
-        )
-    return made
-
-
-@dataclass(frozen=True)
-class Replay:
-    """A picture made again: what was written, and where it differs from the one before.
-
-    ``share`` of the pixels differ, by up to ``most`` of 0..1; ``conditions`` that could be why.
-    """
-
-    result: Result
-    share: float
-    most: float
-    conditions: str
-
-
-def is_made(recipe: Recipe, files: Files) -> bool:
-    """Say whether the picture is there already: by this recipe, of these files, to the end.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    try:
-        made = story_of(files.out)
-    except InputError:
-        return False
-    recipe = _sized(recipe, files.content, files.styles)
-    digests = resume.digests(files.by_role(_start_file(recipe)))
-    sha256 = weights.verify(recipe.weights, recipe.weights_sha256 or None).sha256
-    whole = made.end is not None and made.end.reason != INTERRUPTED and made.losses is not None
-    return whole and made.is_of(recipe, digests, sha256, files.written)
-
-
-def replay(
-    picture: Path,
-    files: Files,
-    init: Path | None = None,
-    own_weights: str = "",
-    watchers: Sequence[Watcher] = (),
-) -> Replay:
-    """Make a picture again from its files, as it says that it was made, and compare the two.
-
-    ``files`` name the inputs and where to write; how to write is the picture's to say. A start or
-    weights from a file of the user's are given besides.
-
-    Raises:
-        InputError: the picture does not say, or was made from other files; or as `carry_out`.
-    """
-    made = story_of(picture)
-    if made.end is None or made.end.reason == INTERRUPTED:
-        raise InputError(f"{picture} is of an interrupted run: no run ends with it")
-    if _BRANCH in made.inputs:
-        raise InputError(f"{picture} went on from another run's state, which no file holds")
-    recipe = provenance.recipe_of(made, init, own_weights)
-    before = provenance.plan_of(made)
-    files = replace(files, **asdict(made.written))
-    check(files, init)
-    _check_same(picture, made.inputs, files.by_role(init))
-    if weights.verify(recipe.weights, recipe.weights_sha256 or None).sha256 != made.weights:
-        raise InputError(f"{picture} was made with other weights; give them with --weights FILE")
-    result = carry_out(recipe, files, watchers, before=before)
-    one, other = (images.read_photograph(path) for path in (picture, result.path))
-    if one.picture.shape != other.picture.shape:
-        return Replay(result, 1.0, 1.0, "another size")
-    pairs = [(one.picture, other.picture)]
-    if one.alpha is not None and other.alpha is not None:
-        pairs.append((one.alpha, other.alpha))
-    apart = torch.cat([(a - b).abs() for a, b in pairs]).amax(0)
-    now = resume.conditions(devices.choose_device(recipe.device))
-    changed = resume.differences(made.conditions, now)
-    return Replay(result, (apart > 0).float().mean().item(), apart.max().item(), changed)
-
-
-def _check_same(
-    picture: Path, inputs: Mapping[str, Sequence[str]], given: Mapping[str, tuple[Path, ...]]
-) -> None:
-    """Refuse files that a picture was not made from.
-
-    Raises:
-        InputError: one is missing, or too many, or another one.
-    """
-    found = resume.digests(given)
-    for role in (*inputs, *(role for role in found if role not in inputs)):
-        flag = _FLAGS.get(role, role)
-        have, wanted = found.get(role, []), list(inputs.get(role, []))
-        if len(have) != len(wanted):
-            raise InputError(
-                f"{flag}: {picture} was made from {len(wanted) or 'none'}, {len(have) or 'none'} given"
-            )
-        for path, one, other in zip(given.get(role, ()), have, wanted, strict=True):
-            if one != other:
-                raise InputError(
-                    f"{picture} was made from another file than {flag} {path}: "
-                    f"its SHA-256 is {one[:12]}..., not {str(other)[:12]}..."
-                )
-
-
-_FLAGS = {
-    "content": "--content",
-    "styles": "--style",
-    "start": "--init",
-    "content_mask": "--content-mask",
-    "style_mask": "--style-mask",
-    "keep": "--keep",
-    "strength_map": "--strength-map",
-}
-"""What gives a file of each role to a replay."""
 
 
 def assist(team: Team) -> None:
@@ -582,13 +369,13 @@ def learn(
     """
     if out.suffix != styles.SUFFIX:
         raise InputError(f"{out} must end in {styles.SUFFIX}: a style is known by its name")
-    _check_target(out, [painting, *others])
+    check_target(out, [painting, *others])
     if no_clobber and out.exists():
         raise InputError(f"{out} exists and --no-clobber forbids replacing it")
-    recipe = _sized(recipe, None, (painting,))
+    recipe = sized(recipe, None, (painting,))
     (scale,) = recipe.scale_of_styles(1)
     with resume.hold(resume.name_of(out), f"the file {out}"):
-        picture = _Reader(recipe).picture(painting, scale)
+        picture = Reader(recipe).picture(painting, scale)
         with _memory_errors((picture.shape[1], picture.shape[2])):
             style = learning.learn(recipe, picture, out.name)
         try:
@@ -596,112 +383,6 @@ def learn(
         except OSError as error:
             raise InputError(f"cannot write {out}: {error.strerror}") from None
     return style
-
-
-def _sized(recipe: Recipe, content: Path | None, styles: Sequence[Path]) -> Recipe:
-    """Return the recipe with a size in pixels: the photograph's, or else the painting's, for full."""
-    if recipe.size != "full":
-        return recipe
-    like = next(path for path in (content, *styles) if path)
-    if like.suffix == SUFFIX:
-        raise InputError(f"--size full: {like} is a learned style; give a size, e.g. --size 512")
-    return replace(recipe, size=images.long_side(like, schedule.SMALLEST_SIDE))
-
-
-def _read(recipe: Recipe, files: Files, start: Path | None) -> tuple[Pictures, "_Writer"]:
-    """Return a run's pictures and masks, none larger than needed, and what writes a picture of it."""
-    recipe.weight_of_styles(len(files.styles))
-    scales = recipe.scale_of_styles(len(files.styles))
-    if files.style_mask and not files.content_mask:
-        raise InputError("--style-mask needs --content-mask: which part is painted by which")
-    reader = _Reader(recipe)
-    photograph = reader.photograph(files.content) if files.content else None
-    content = photograph.picture if photograph else None
-    read = tuple(map(reader.style, files.styles, scales))
-    painting = next((style for style in read if not isinstance(style, Style)), None)
-    parts = reader.regions(files.content_mask, content)
-    of_style = reader.regions(files.style_mask, painting, *scales[:1])
-    pictures = Pictures(
-        content=content,
-        styles=read,
-        start=reader.picture(start) if start else None,
-        regions=None if parts is None else Regions(parts, of_style),
-        keep=reader.greys((files.keep,) if files.keep else (), content),
-        strength=reader.greys((files.strength_map,) if files.strength_map else (), content),
-    )
-    if photograph is None:
-        return pictures, _Writer(files.bit_depth)
-    return pictures, _Writer(files.bit_depth, files.kept(photograph.metadata), photograph.alpha)
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """Writes a run's pictures: how deep, and with what is kept of the photograph's file."""
-
-    bit_depth: int
-    metadata: images.Metadata = images.NO_METADATA
-    alpha: Tensor | None = None
-
-    def __call__(self, picture: Tensor, path: Path, made: Made | None = None) -> None:
-        """Write a picture, and in it how it was ``made``."""
-        xmp = provenance.packed(made) if made else b""
-        images.write(picture, path, self.bit_depth, self.metadata, self.alpha, xmp)
-
-
-class _Reader:
-    """Reads a run's files, no larger than there is use for, each in the memory that the others leave."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.taken = 0
-
-    def picture(self, path: Path, scale: float = 1.0) -> Tensor:
-        """Return a picture, or a style that is used at a ``scale`` of the finished picture's size."""
-        return self.photograph(path, scale).picture
-
-    def photograph(self, path: Path, scale: float = 1.0) -> images.Photograph:
-        """Return a picture with what its file says of it."""
-        smallest = schedule.SMALLEST_SIDE
-        transparency = self.recipe.transparency
-        found = images.read_photograph(path, self._longest(scale), smallest, self._left, transparency)
-        self._counted(found.picture)
-        return found
-
-    def style(self, path: Path, scale: float) -> Tensor | Style:
-        """Return a painting, or what was learned of one."""
-        return styles.load(path) if path.suffix == styles.SUFFIX else self.picture(path, scale)
-
-    def regions(self, paths: Sequence[Path], over: Tensor | None, scale: float = 1.0) -> Tensor | None:
-        """Return regions ``over`` a picture: one file has flat colours, of several each is a weight."""
-        if len(paths) != 1:
-            return self.greys(paths, over, scale)
-        return self._counted(images.read_regions(paths[0], self._size(over, scale), self._left))
-
-    def greys(self, paths: Sequence[Path], over: Tensor | None, scale: float = 1.0) -> Tensor | None:
-        """Return the weights of grey masks ``over`` a picture, ``[R, H, W]``."""
-        size = self._size(over, scale)
-        several = [self._counted(images.read_grey(path, size, self._left)) for path in paths]
-        return masks.together(several) if several else None
-
-    @property
-    def _left(self) -> int | None:
-        if self.recipe.memory == "auto":
-            return None
-        return memory_bytes(self.recipe.memory) - cost.BASE - self.taken
-
-    def _longest(self, scale: float) -> int:
-        # Sides may be rounded up to the next multiple of 16.
-        return math.ceil(scale * max(self.recipe.sides)) + 16 * self.recipe.tileable
-
-    def _size(self, over: Tensor | None, scale: float) -> tuple[int, int] | None:
-        if over is None:
-            return None
-        _, height, width = over.shape
-        return schedule.fitted(height, width, self._longest(scale))
-
-    def _counted(self, read: Tensor) -> Tensor:
-        self.taken += read.nbytes
-        return read
 
 
 def _show(event: Event, watchers: Sequence[Watcher], failures: list[str]) -> list[Watcher]:
@@ -722,157 +403,9 @@ def _show(event: Event, watchers: Sequence[Watcher], failures: list[str]) -> lis
     return willing
 
 
-def check(files: Files, start: Path | None = None) -> None:
-    """Refuse outputs that cannot be written or would destroy an input, before any work.
-
-    Raises:
-        InputError: as above.
-    """
-    inputs = [path for path in (*files.inputs, start, *files.others) if path]
-    for target in (files.out, *((files.log,) if files.log else ())):
-        _check_target(target, inputs)
-    images.check_suffix(files.out, files.bit_depth)
-    for target in _earlier(files):
-        _check_apart(target, inputs)
-    if files.timelapse and (folder := timelapse_folder(files.out)).exists() and not folder.is_dir():
-        raise InputError(f"--timelapse needs a folder {folder}, and that is a file; move it away")
-    if files.log and files.log.resolve() == files.out.resolve():
-        raise InputError(f"--log and -o are the same file {files.out}; give two names")
-
-
-def _earlier(files: Files) -> list[Path]:
-    """Return the files that bear the names of pictures that are written on the way."""
-    try:
-        found = existing_snapshots(files.out, files.save_every) if files.save_every else []
-        return found + (existing_frames(files.out) if files.timelapse else [])
-    except OSError as error:
-        raise InputError(f"cannot look into {files.out.parent}: {error.strerror}") from None
-
-
-def _check_clobber(files: Files, known: Mapping[str, Any] | None) -> None:
-    """Refuse to replace pictures where that is forbidden, but for those of the run that goes on.
-
-    Raises:
-        InputError: as above.
-    """
-    if not files.no_clobber:
-        return
-    earlier = _earlier(files)
-    if known and known.get("out") == str(files.out.absolute()) and _is_unfinished(files.out):
-        earlier = []
-    elif files.out.exists():
-        earlier = [files.out]
-    for target in earlier:
-        raise InputError(f"{target} exists and --no-clobber forbids replacing it")
-
-
-def _is_unfinished(out: Path) -> bool:
-    """Say whether there is no picture yet, or that of an interruption."""
-    if not out.exists():
-        return True
-    try:
-        end = story_of(out).end
-    except InputError:
-        return False
-    return end is not None and end.reason == INTERRUPTED
-
-
-def _check_target(target: Path, inputs: Sequence[Path]) -> None:
-    try:
-        _check_place(target)
-        _check_apart(target, inputs)
-    except OSError as error:  # a name too long, a folder that may not be entered
-        raise InputError(f"cannot write {target}: {error.strerror}") from None
-
-
-def _check_place(target: Path) -> None:
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; give a file name")
-    if not target.parent.is_dir():
-        raise InputError(f"the folder {target.parent} does not exist; make it first")
-    if target.exists() and not target.is_file():
-        raise InputError(f"{target} is not a regular file; give another name")
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(f"the folder {target.parent} cannot be written to; give another one")
-
-
-def _check_apart(target: Path, inputs: Sequence[Path]) -> None:
-    for path in inputs:
-        if target.exists() and path.exists() and target.samefile(path):
-            raise InputError(f"{target} is an input of this run and would be replaced; rename one")
-
-
-def _start_file(recipe: Recipe) -> Path | None:
-    """Return the picture file to start from, if ``init`` names one."""
-    if recipe.init in schedule.STARTS:
-        return None
-    start = Path(recipe.init)
-    if not os.path.lexists(recipe.init) and (hint := near(recipe.init, schedule.STARTS)):
-        raise InputError(f"--init {recipe.init}: there is no such file{hint}")
-    return start
-
-
 def _as_computed(saved: Tensor, computed: Tensor) -> Tensor:
     """Return the saved picture where, and in the precision in which, the run computed."""
     return saved.to(computed)
-
-
-@contextmanager
-def _signals(handle: Callable[[int], object]) -> Iterator[None]:
-    """Give the first Ctrl-C or SIGTERM to ``handle``; a second one ends the program at once.
-
-    A signal that the caller of this program ignores, as `nohup` may, stays ignored.
-    """
-    before: dict[int, Any] = {}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def first(number: int, _frame: FrameType | None) -> None:
-        restore()
-        handle(number)
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, first)
-    except ValueError:  # not in the main thread: whoever owns it handles signals
-        before.clear()
-    try:
-        yield
-    finally:
-        restore()
-
-
-class _Asked:
-    """Ctrl-C or SIGTERM: the iteration may end, if it does within ``patience`` seconds.
-
-    Before the first one there is nothing to wait for.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self.patience = 0.0
-        self._before: Any = None
-
-    def __call__(self, number: int) -> None:
-        self.number = number
-        if self.patience <= 0:
-            self.answer()
-        self._before = signal.signal(signal.SIGALRM, lambda *_: self.answer())
-        signal.setitimer(signal.ITIMER_REAL, self.patience)
-
-    def answer(self) -> None:
-        """End the run, if it was asked to."""
-        if self.number is not None:
-            raise Interrupted(self.number)
-
-    def close(self) -> None:
-        """Wait no longer."""
-        if self._before is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._before)
 
 
 @contextmanager

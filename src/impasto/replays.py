@@ -1,0 +1,124 @@
+"""A picture made again, by what it says of itself; and whether one is there already."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from impasto import devices, images, provenance, resume, weights
+from impasto.errors import InputError
+from impasto.inputs import sized
+from impasto.jobs import Files, check, start_file, story_of
+from impasto.provenance import INTERRUPTED
+from impasto.recipe import Recipe
+from impasto.runs import BRANCH, Result, carry_out
+from impasto.watch import Watcher
+
+__all__ = ["Replay", "is_made", "replay"]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A picture made again: what was written, and where it differs from the one before.
+
+    ``share`` of the pixels differ, by up to ``most`` of 0..1; ``conditions`` that could be why.
+    """
+
+    result: Result
+    share: float
+    most: float
+    conditions: str
+
+
+def replay(
+    picture: Path,
+    files: Files,
+    init: Path | None = None,
+    own_weights: str = "",
+    watchers: Sequence[Watcher] = (),
+) -> Replay:
+    """Make a picture again from its files, as it says that it was made, and compare the two.
+
+    ``files`` name the inputs and where to write; how to write is the picture's to say. A start or
+    weights from a file of the user's are given besides.
+
+    Raises:
+        InputError: the picture does not say, or was made from other files; or as `carry_out`.
+    """
+    made = story_of(picture)
+    if made.end is None or made.end.reason == INTERRUPTED:
+        raise InputError(f"{picture} is of an interrupted run: no run ends with it")
+    if BRANCH in made.inputs:
+        raise InputError(f"{picture} went on from another run's state, which no file holds")
+    recipe = provenance.recipe_of(made, init, own_weights)
+    before = provenance.plan_of(made)
+    files = replace(files, **asdict(made.written))
+    check(files, init)
+    _check_same(picture, made.inputs, files.by_role(init))
+    if weights.verify(recipe.weights, recipe.weights_sha256 or None).sha256 != made.weights:
+        raise InputError(f"{picture} was made with other weights; give them with --weights FILE")
+    result = carry_out(recipe, files, watchers, before=before)
+    one, other = (images.read_photograph(path) for path in (picture, result.path))
+    if one.picture.shape != other.picture.shape:
+        return Replay(result, 1.0, 1.0, "another size")
+    pairs = [(one.picture, other.picture)]
+    if one.alpha is not None and other.alpha is not None:
+        pairs.append((one.alpha, other.alpha))
+    apart = torch.cat([(a - b).abs() for a, b in pairs]).amax(0)
+    now = resume.conditions(devices.choose_device(recipe.device))
+    changed = resume.differences(made.conditions, now)
+    return Replay(result, (apart > 0).float().mean().item(), apart.max().item(), changed)
+
+
+def is_made(recipe: Recipe, files: Files) -> bool:
+    """Say whether the picture is there already: by this recipe, of these files, to the end.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    try:
+        made = story_of(files.out)
+    except InputError:
+        return False
+    recipe = sized(recipe, files.content, files.styles)
+    digests = resume.digests(files.by_role(start_file(recipe)))
+    sha256 = weights.verify(recipe.weights, recipe.weights_sha256 or None).sha256
+    whole = made.end is not None and made.end.reason != INTERRUPTED and made.losses is not None
+    return whole and made.is_of(recipe, digests, sha256, files.written)
+
+
+def _check_same(
+    picture: Path, inputs: Mapping[str, Sequence[str]], given: Mapping[str, tuple[Path, ...]]
+) -> None:
+    """Refuse files that a picture was not made from.
+
+    Raises:
+        InputError: one is missing, or too many, or another one.
+    """
+    found = resume.digests(given)
+    for role in (*inputs, *(role for role in found if role not in inputs)):
+        flag = _FLAGS.get(role, role)
+        have, wanted = found.get(role, []), list(inputs.get(role, []))
+        if len(have) != len(wanted):
+            raise InputError(
+                f"{flag}: {picture} was made from {len(wanted) or 'none'}, {len(have) or 'none'} given"
+            )
+        for path, one, other in zip(given.get(role, ()), have, wanted, strict=True):
+            if one != other:
+                raise InputError(
+                    f"{picture} was made from another file than {flag} {path}: "
+                    f"its SHA-256 is {one[:12]}..., not {str(other)[:12]}..."
+                )
+
+
+_FLAGS = {
+    "content": "--content",
+    "styles": "--style",
+    "start": "--init",
+    "content_mask": "--content-mask",
+    "style_mask": "--style-mask",
+    "keep": "--keep",
+    "strength_map": "--strength-map",
+}
+"""What gives a file of each role to a replay."""
