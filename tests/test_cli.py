@@ -785,6 +785,18 @@ def test_help_loads_nothing_heavy(words: str, unwanted: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_transfer_loads_no_more_than_it_needs(folder: Path) -> None:
+    program = (
+        "import sys\n"
+        "from impasto.__main__ import main\n"
+        f"main({TRANSFER!r})\n"
+        "sys.exit({'torch._dynamo', 'sympy', 'scipy', 'skimage'} & set(sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "photo-painting.png").exists()
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     program = "import impasto, sys; sys.exit({'torch', 'numpy', 'PIL'} & set(sys.modules) or 0)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

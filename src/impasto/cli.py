@@ -94,8 +94,9 @@ class _Descent:
         _prepare_decoding(self.trust_input)
         from rich.console import Console
 
-        from impasto import batch, images, parallel, replays, runs
+        from impasto import batch, images, optimize, parallel, replays, runs
 
+        optimize.spare_compiler()
         if self.save_every < 0:
             raise InputError("--save-every is negative; give a number of iterations, or 0")
         if self.timelapse < 0 or self.timelapse == 1 or self.timelapse > 9999:

@@ -7,6 +7,7 @@ and a descent continued from it goes on bit for bit (on the CPU).
 import copy
 import functools
 import math
+import sys
 import zlib
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +20,7 @@ from impasto.events import Losses, Step
 from impasto.objective import Evaluation
 from impasto.recipe import Recipe
 
-__all__ = ["OPTIMIZERS", "Method", "Outcome", "descend", "pictures_held"]
+__all__ = ["OPTIMIZERS", "Method", "Outcome", "descend", "pictures_held", "spare_compiler"]
 
 Evaluate = Callable[[Tensor], Evaluation]
 Make = Callable[[list[Tensor], Recipe], torch.optim.Optimizer]
@@ -397,6 +398,20 @@ class Multistart:
         if state["best"]:
             self.best = LBFGS(self.recipe, self.start, self.evaluate)
             self.best.load(state["best"])
+
+
+def spare_compiler() -> None:
+    """Keep torch's optimisers from loading its compiler, a second's work, only to be left alone by it.
+
+    For the whole process. Where torch does not look for this mark, nothing changes.
+
+    Example:
+        >>> spare_compiler()
+    """
+    if "torch._dynamo" not in sys.modules:
+        for method in vars(torch.optim.Optimizer).values():
+            if plain := getattr(method, "__wrapped__", None):
+                plain.__dynamo_disable = plain
 
 
 def _generator(seed: int, what: str) -> torch.Generator:
