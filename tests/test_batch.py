@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,9 +46,20 @@ def test_each_photograph_is_painted_as_it_would_be_alone(folder: Path) -> None:
         assert Path("alone.png").read_bytes() == Path("out", name).with_suffix(".png").read_bytes()
 
 
-@pytest.mark.parametrize("losses", [("gram",), ("mmd-gaussian", "sliced"), ("wasserstein", "nearest")])
-def test_what_is_shared_changes_no_byte(folder: Path, losses: tuple[str, ...]) -> None:
-    recipe = dataclasses.replace(RECIPE, style_loss=losses, size=64, levels=(32, 64))
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"style_loss": ("gram",)},
+        {"style_loss": ("mmd-gaussian", "sliced")},
+        {"style_loss": ("wasserstein", "nearest")},
+        {"color": "match"},
+        {"color": "content", "color_method": "luminance"},
+        {"color": "content"},
+    ],
+    ids=str,
+)
+def test_what_is_shared_changes_no_byte(folder: Path, fields: dict[str, Any]) -> None:
+    recipe = dataclasses.replace(RECIPE, size=64, levels=(32, 64), **fields)
     shared = transfer.Shared()
     for name in ("photo-a.png", "photo-c.png"):
         files = Files(folder / name, (folder / "painting.png",), folder / "out" / name)
@@ -182,6 +194,24 @@ def test_what_it_wrote_beside_the_photographs_is_no_photograph(folder: Path) -> 
         "photo-a-painted.png",
         "photo-c-painted.png",
     ]
+
+
+def test_snapshots_and_earlier_pictures_are_no_photographs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert carry_out("photo-*.png", "--save-every", "1", out="{name}-p.png") == 0
+        assert "of 2: photo-a-p.png" in capsys.readouterr().err
+    (folder / "photo-a.png").unlink()
+    (folder / "photo-c.png").unlink()
+    for more in ((), ("--dry-run",)):
+        assert carry_out("photo-a-p.png*", *more, out="{name}.png") == 2
+
+
+def test_what_is_wrong_for_all_is_said_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "painting.png").unlink()
+    assert carry_out("photo-*") == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(

@@ -103,6 +103,23 @@ def test_a_replay_that_differs_says_by_how_much(
     assert found.most > 0.1
 
 
+def test_an_alpha_that_one_of_two_pictures_has_is_a_difference(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.carry_out(RECIPE, files)
+    real = replays.carry_out
+
+    def carry_out(recipe: Recipe, files: runs.Files, *rest: Any, **more: Any) -> runs.Result:
+        result = real(recipe, files, *rest, **more)
+        alpha = torch.ones(1, 26, 32)
+        alpha[:, :13] = 0.9
+        images.write(images.read(files.out), files.out, alpha=alpha)
+        return result
+
+    monkeypatch.setattr(replays, "carry_out", carry_out)
+    assert replays.replay(files.out, again(files)).share == 0.5
+
+
 def test_a_replay_follows_the_plan_of_the_picture(files: runs.Files) -> None:
     recipe = dataclasses.replace(RECIPE, size=96)
     made = plan.make(recipe, (77, 96), (96, 96))

@@ -142,6 +142,19 @@ def test_a_state_is_written_when_it_is_time_and_not_for_more_than_a_share_of_it(
     assert written[-2:] == [202, 302]
 
 
+def test_slow_iterations_are_kept_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(resume.time, "monotonic", lambda: now[0])
+    saved = []
+    monkeypatch.setattr(checkpoint, "save", lambda *_: saved.append(now[0]))
+    keeper = resume.Keeper("slow", 30, {})
+    for seconds in (5, 5, 5, 9, 9, 5):
+        now[0] += seconds
+        keeper.see(step(1))
+    assert saved == [24, 33], "those that nobody would wait for"
+    assert resume.Keeper("large", 30, {}, pixels=20_000_000).patience == 3
+
+
 def test_runs_are_listed_and_cleaned_but_for_what_is_running() -> None:
     for name in ("one", "other"):
         checkpoint.save(resume.folder_of(name), {"best": torch.zeros(9)}, {"iteration": 3})
@@ -151,7 +164,8 @@ def test_runs_are_listed_and_cleaned_but_for_what_is_running() -> None:
         assert not runs["other"].running
         assert runs["other"].about == {"iteration": 3}
         assert runs["other"].bytes > 36
-        assert resume.clean(["one"]) == []
+        with pytest.raises(BusyError, match="the run one is in use by process"):
+            resume.clean(["one"])
         assert resume.clean([]) == ["other"]
     assert resume.clean(["one"]) == ["one"]
     assert resume.listing() == []

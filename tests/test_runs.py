@@ -217,7 +217,7 @@ def test_a_run_goes_on_in_smaller_tiles_where_less_memory_is_free(
     assert isinstance(first[0], Started)
     assert first[0].done == 1
     assert "tiles up to" in first[0].levels[0]
-    assert any("less memory is free, so it is cut smaller" in note for note in first[0].notes)
+    assert any("less memory, so it is cut smaller" in note for note in first[0].notes)
 
 
 def test_a_run_that_cannot_go_on_for_want_of_memory_says_so(
@@ -226,7 +226,7 @@ def test_a_run_that_cannot_go_on_for_want_of_memory_says_so(
     with pytest.raises(Interrupted):
         runs.carry_out(RECIPE, files, [stopped_at(2)])
     monkeypatch.setattr(memory, "available", lambda _: 1 << 20)
-    with pytest.raises(InputError, match="are free: free some memory, or begin anew with --fresh"):
+    with pytest.raises(InputError, match="free some memory or allow more, or begin anew with --fresh"):
         runs.carry_out(RECIPE, files)
     assert resume.listing(), "it may go on later"
 
@@ -295,6 +295,99 @@ def test_a_branch_of_nothing_or_of_what_has_gone_further_is_refused(files: runs.
     name = kept_at(files, RECIPE, 3)
     with pytest.raises(InputError, match="is at iteration 3 already"):
         runs.carry_out(dataclasses.replace(RECIPE, iterations=2), files, branch=name)
+
+
+def test_a_stopped_branch_goes_on_without_what_it_branched_off(files: runs.Files) -> None:
+    name = kept_at(files, RECIPE, 2)
+    other = dataclasses.replace(RECIPE, beta=2.0)
+    branched = dataclasses.replace(files, out=files.out.with_stem("branched"))
+    runs.carry_out(other, branched, branch=name)
+    whole = branched.out.read_bytes()
+    with pytest.raises(Interrupted):
+        runs.carry_out(other, branched, [stopped_at(3)], branch=name)
+    assert resume.clean([name]) == [name]
+    first: list[Event] = []
+    runs.carry_out(other, branched, [first.append], branch=name)
+    assert isinstance(first[0], Started)
+    assert first[0].done == 3
+    assert branched.out.read_bytes() == whole
+
+
+def test_another_memory_or_snapshots_are_no_other_run(files: runs.Files) -> None:
+    kept_at(files, RECIPE, 2)
+    first: list[Event] = []
+    recipe = dataclasses.replace(RECIPE, memory="3GiB")
+    runs.carry_out(recipe, dataclasses.replace(files, save_every=1), [first.append])
+    assert isinstance(first[0], Started)
+    assert first[0].done == 2
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_the_saved_picture_is_measured_leaves_picture_and_state(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    runs.carry_out(RECIPE, files)
+    whole = files.out.read_bytes()
+    files.out.unlink()
+    real = Objective.losses
+
+    def losses(self: Objective, picture: Tensor) -> Losses:
+        os.kill(os.getpid(), number)
+        return real(self, picture)
+
+    files = dataclasses.replace(files, no_clobber=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "losses", losses)
+        with pytest.raises(Interrupted, match="without its losses; the same command goes on") as stopped:
+            runs.carry_out(RECIPE, files, every=0)
+    assert stopped.value.exit_code == SIGNALS[number]
+    assert jobs.story_of(files.out).losses is None
+    assert not replays.is_made(RECIPE, files)
+    runs.carry_out(RECIPE, files)
+    assert files.out.read_bytes() == whole
+    assert resume.listing() == []
+
+
+def test_no_clobber_spares_what_appears_while_the_run_goes_on(files: runs.Files) -> None:
+    files = dataclasses.replace(files, no_clobber=True)
+
+    def write(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 2:
+            files.out.write_bytes(b"dear to somebody")
+
+    with pytest.raises(
+        InputError, match=r"out\.png exists and --no-clobber.*; the same command goes on"
+    ):
+        runs.carry_out(RECIPE, files, [write], every=0)
+    assert files.out.read_bytes() == b"dear to somebody"
+    files.out.unlink()
+    runs.carry_out(RECIPE, files)
+    assert jobs.story_of(files.out).losses
+
+
+def test_all_conditions_of_a_run_are_said(files: runs.Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_at(files, RECIPE, 2)
+    real = resume.conditions
+
+    def conditions(device: torch.device) -> dict[str, str]:
+        return {**real(device), "threads": "64"}
+
+    monkeypatch.setattr(resume, "conditions", conditions)
+    runs.carry_out(RECIPE, files)
+    made = jobs.story_of(files.out)
+    assert made.conditions["threads"] == "1, then 64"
+    found = replays.replay(files.out, dataclasses.replace(files, out=files.out.with_stem("again")))
+    assert found.conditions == "threads 1, then 64, now 64"
+
+
+def test_another_film_begins_anew_and_leaves_no_old_frames(files: runs.Files) -> None:
+    kept_at(dataclasses.replace(files, timelapse=4), RECIPE, 3)
+    assert len(watch.existing_frames(files.out)) == 3
+    first: list[Event] = []
+    runs.carry_out(RECIPE, dataclasses.replace(files, timelapse=2), [first.append])
+    assert isinstance(first[0], Started)
+    assert first[0].done is None
+    assert [path.name for path in watch.existing_frames(files.out)] == ["0000.png", "0001.png"]
 
 
 def test_a_film_goes_on_with_its_run(files: runs.Files) -> None:
@@ -388,8 +481,8 @@ def test_what_was_loaded_to_go_on_is_let_go_of(files: runs.Files) -> None:
         runs.carry_out(RECIPE, files, [stop])
     real, held = checkpoint.load, []
 
-    def load(folder: Path) -> checkpoint.Checkpoint | None:
-        found = real(folder)
+    def load(folder: Path, mend: bool = True) -> checkpoint.Checkpoint | None:
+        found = real(folder, mend)
         assert found is not None
         held.append(weakref.ref(found.state["optimizer"]["angles"]))
         return found

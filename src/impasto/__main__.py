@@ -1,11 +1,14 @@
 """The program's door: what can be said without loading anything heavy is said here."""
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from impasto.catalog import COMMANDS
-from impasto.errors import ImpastoError, InputError, LostError, near, shown
+from impasto.errors import ImpastoError, InputError, Interrupted, LostError, near, shown
 
 __all__ = ["main"]
 
@@ -14,7 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status documented in the README."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _dispatch(words)
+        with _heard_sigterm():
+            status = _dispatch(words)
         sys.stdout.flush()
         return status
     except ImpastoError as error:
@@ -41,6 +45,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         _say(f"impasto: internal error, {what}; set IMPASTO_DEBUG=1 for the details")
         return 70
+
+
+@contextlib.contextmanager
+def _heard_sigterm() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C is taken, where a run does not hear it itself."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    try:
+        before = signal.getsignal(signal.SIGTERM)
+        if before is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not in the main thread
+        before = None
+    try:
+        yield
+    finally:
+        if before is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _dispatch(words: list[str]) -> int:

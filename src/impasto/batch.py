@@ -1,11 +1,12 @@
 """Many photographs, one recipe: what is there already, what is missing, what fails on its own."""
 
 import glob
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from impasto import jobs, replays
+from impasto import images, jobs, replays, resume, weights
 from impasto.errors import ImpastoError, InputError, Interrupted
 from impasto.jobs import Files
 from impasto.recipe import Recipe
@@ -46,7 +47,7 @@ def split(files: Files) -> list[Files]:
     by_out: dict[Path, Files] = {}
     targets = {_named(files.out, path) for path in found}
     for path in found:
-        if path in targets and _is_ours(path):
+        if (path in targets or _snapshot_of(path) in targets) and _is_ours(path):
             continue
         out = _named(files.out, path)
         job = replace(files, content=path, out=out, log=files.log and _named(files.log, path))
@@ -55,7 +56,14 @@ def split(files: Files) -> list[Files]:
         if path in targets:
             raise InputError(f"{path} would be replaced by a picture; write into another folder")
         by_out[out] = job
+    if not by_out:
+        raise InputError(f"{files.content} matches nothing but pictures that were made by it before")
     return list(by_out.values())
+
+
+def _snapshot_of(path: Path) -> Path:
+    """Return the picture that a file is a snapshot of, if it is one."""
+    return path.with_name(re.sub(r"\.\d{4,}(?=\.[^.]+$)", "", path.name))
 
 
 def _is_ours(path: Path) -> bool:
@@ -90,6 +98,10 @@ def carry_out(
         Interrupted: as a run; the pictures before it are whole.
         ImpastoError: some failed; of the kind of the first.
     """
+    # What all have in common is wrong once, not for each.
+    images.check_suffix(several[0].out, several[0].bit_depth)
+    weights.verify(recipe.weights, recipe.weights_sha256 or None)
+    resume.digests({"styles": several[0].styles})
     shared, failed = Shared(), dict[Path, ImpastoError]()
     for number, files in enumerate(several, start=1):
         assert files.content is not None

@@ -80,16 +80,20 @@ def save(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
         file.write(_sealed(content))
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """Return the newest state that is whole; None if there is none."""
+def load(folder: Path, mend: bool = True) -> Checkpoint | None:
+    """Return the newest state that is whole; None if there is none.
+
+    To ``mend`` is to remove a manifest without its tensors; that is for whoever holds the run.
+    """
     for _, name, content in _manifests(folder):
         manifest, tensors = _paths(folder, name)
         with contextlib.suppress(Exception):  # there is no telling what a damaged or foreign file raises
             if files.sha256(tensors) == content["tensors"]:
                 state = _restored(content["state"], _read(tensors))
                 return Checkpoint(state, content["about"], content["tensors"])
-        with contextlib.suppress(OSError):  # or the next save would spare it, and not the one before
-            manifest.unlink()
+        if mend:
+            with contextlib.suppress(OSError):  # or the next save would spare it, not the one before
+                manifest.unlink()
     return None
 
 

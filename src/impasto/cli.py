@@ -102,7 +102,7 @@ class _Descent:
         if self.timelapse < 0 or self.timelapse == 1 or self.timelapse > 9999:
             raise InputError("--timelapse is the number of pictures, 2 to 9999, or 0 for none")
         if not 0 <= self.checkpoint_every < math.inf:
-            raise InputError("--checkpoint-every is negative; give seconds, e.g. 30")
+            raise InputError("--checkpoint-every must be seconds from 0 on, e.g. 30")
         named = (self.recipe_file, Path(self.recipe.weights))
         files = runs.Files(
             content=content,

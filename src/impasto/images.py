@@ -286,6 +286,8 @@ def _opened(path: Path, smallest: int = 1, memory: int | None = None) -> Iterato
             yield source
     except Refused as refused:
         raise InputError(f"{path} {refused}") from None
+    except MemoryError:
+        raise InputError(f"{path} cannot be read: decoding takes more memory than there is") from None
 
 
 def _check(source: Source, path: Path, smallest: int, memory: int | None) -> None:

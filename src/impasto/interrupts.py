@@ -8,7 +8,7 @@ from typing import Any
 
 from impasto.errors import Interrupted
 
-__all__ = ["Asked", "heard"]
+__all__ = ["Asked", "heard", "interrupt"]
 
 
 @contextmanager
@@ -37,6 +37,15 @@ def heard(handle: Callable[[int], object]) -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+def interrupt(number: int) -> None:
+    """End what is being done.
+
+    Raises:
+        Interrupted: always.
+    """
+    raise Interrupted(number)
 
 
 class Asked:

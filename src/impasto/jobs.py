@@ -133,14 +133,14 @@ def check_clobber(files: Files, known: Mapping[str, Any] | None) -> None:
 
 
 def _is_unfinished(out: Path) -> bool:
-    """Say whether there is no picture yet, or that of an interruption."""
+    """Say whether there is no picture yet, or one of a run that has not come to its end."""
     if not out.exists():
         return True
     try:
-        end = story_of(out).end
+        made = story_of(out)
     except InputError:
         return False
-    return end is not None and end.reason == INTERRUPTED
+    return made.end is None or made.end.reason == INTERRUPTED or made.losses is None
 
 
 def _earlier(files: Files) -> list[Path]:

@@ -252,18 +252,18 @@ def again(
     Raises:
         InputError: a level does not fit, however it is cut.
     """
-    if recipe.memory != "auto":
-        return plan
+    auto = recipe.memory == "auto"
+    budget = memory.available(plan.device) if auto else memory_bytes(recipe.memory)
     levels = []
     for level, room in _rooms(recipe, plan, content, styles, ranks, masks, snapshots):
-        room = room._replace(budget=memory.available(plan.device))
+        room = room._replace(budget=budget)
         if not room.is_ample(level) and room.needed(level, level.cut) > room.budget:
             cuts = sorted(_cuts(room, level), key=lambda cut: cut[1])
             if not cuts:
                 needed, free = (spoken(size) for size in (room.needed(level, level.cut), room.budget))
                 raise InputError(
-                    f"the run takes about {needed} as it began, and {free} are free: free some memory, "
-                    "or begin anew with --fresh"
+                    f"the run takes about {needed} as it began, and may take {free}: free some memory "
+                    "or allow more, or begin anew with --fresh"
                 )
             level = replace(level, cut=cuts[0][0])
         levels.append(level)

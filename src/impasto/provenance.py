@@ -100,7 +100,7 @@ class Made:
         self, recipe: Recipe, inputs: Mapping[str, list[str]], sha256: str, written: Written
     ) -> bool:
         """Say whether a run of this recipe, on these files and weights, makes the same picture."""
-        mine = self.recipe, self.inputs, self.weights, self.written
+        mine = {**self.recipe, "memory": recipe.memory}, self.inputs, self.weights, self.written
         return mine == (_nameless(recipe), dict(inputs), sha256, written)
 
     def ended(self, end: End, losses: Losses | None = None) -> "Made":

@@ -62,9 +62,9 @@ def replay(
     one, other = (images.read_photograph(path) for path in (picture, result.path))
     if one.picture.shape != other.picture.shape:
         return Replay(result, 1.0, 1.0, "another size")
-    pairs = [(one.picture, other.picture)]
-    if one.alpha is not None and other.alpha is not None:
-        pairs.append((one.alpha, other.alpha))
+    opaque = torch.ones(1, *one.picture.shape[1:])
+    alphas = (opaque if seen.alpha is None else seen.alpha for seen in (one, other))
+    pairs = [(one.picture, other.picture), tuple(alphas)]
     apart = torch.cat([(a - b).abs() for a, b in pairs]).amax(0)
     now = resume.conditions(devices.choose_device(recipe.device))
     changed = resume.differences(made.conditions, now)

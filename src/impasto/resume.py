@@ -29,6 +29,7 @@ __all__ = [
     "Keeper",
     "Kept",
     "about",
+    "changes",
     "clean",
     "conditions",
     "differences",
@@ -36,6 +37,7 @@ __all__ = [
     "find",
     "folder_of",
     "hold",
+    "joined",
     "key",
     "known",
     "listing",
@@ -46,6 +48,9 @@ __all__ = [
 _PATIENCE = 8.0
 _LOOK = 0.2
 """Seconds after which what is held is held by a run, not by a listing that looks."""
+
+_FINISHING = 0.25e-6
+"""Seconds to finish and write a picture, per pixel: a PNG of 16 megapixels takes some three."""
 
 _OVERHEAD = 50
 """A checkpoint is written no sooner than so many times what the last one took: 2 % of the time."""
@@ -64,8 +69,12 @@ def digests(inputs: Mapping[str, tuple[Path, ...]]) -> dict[str, list[str]]:
 
 
 def key(recipe: Recipe, inputs: Mapping[str, list[str]], weights: str) -> str:
-    """Return the name of a run: a digest of its recipe, of those of its files, and of its weights."""
-    said = json.dumps([checkpoint.SCHEMA, dataclasses.asdict(recipe), inputs, weights], sort_keys=True)
+    """Return the name of a run: a digest of its recipe, of those of its files, and of its weights.
+
+    How much memory it may take is no part of it: a run goes on with more or less.
+    """
+    fields = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "memory"}
+    said = json.dumps([checkpoint.SCHEMA, fields, inputs, weights], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
@@ -92,6 +101,34 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {one}, now {other}" for name, one, other in pairs if one != other)
 
 
+def changes(about: Mapping[str, Any], now: Mapping[str, str], plan: Plan) -> str:
+    """Say what is not as it was when a run was kept, of all that its bytes depend on."""
+    found = [differences(about["conditions"], now)]
+    if [level.cut for level in planning.from_json(about["plan"]).levels] != [
+        level.cut for level in plan.levels
+    ]:
+        found.append(_RECUT)
+    return "; ".join(filter(None, found))
+
+
+_RECUT = "less memory, so it is cut smaller"
+
+
+def joined(before: Mapping[str, str], now: Mapping[str, str], changed: str) -> dict[str, str]:
+    """Return the conditions of a run under several, one after the other.
+
+    Example:
+        >>> joined({"threads": "1"}, {"threads": "2"}, "")
+        {'threads': '1, then 2'}
+    """
+    several = {
+        name: value if before.get(name, value) == value else f"{before[name]}, then {value}"
+        for name, value in now.items()
+    }
+    cut = before.get("memory") or (_RECUT if _RECUT in changed else "")
+    return {**several, "memory": cut} if cut else several
+
+
 def plan_of(about: Mapping[str, Any]) -> Plan | None:
     """Return the plan that a manifest tells of; None where this machine cannot carry it out."""
     try:
@@ -105,14 +142,17 @@ def plan_of(about: Mapping[str, Any]) -> Plan | None:
 class Keeper:
     """Writes a run's state now and then, never for more than 2 % of the time."""
 
-    def __init__(self, name: str, every: float, about: dict[str, Any]) -> None:
-        """Write about every ``every`` seconds; ``about`` stands in each manifest."""
-        self.folder, self.every, self.about = folder_of(name), every, about
+    def __init__(self, name: str, every: float, about: dict[str, Any], pixels: int = 0) -> None:
+        """Write about every ``every`` seconds; ``about`` stands in each manifest.
+
+        The picture will have so many ``pixels``.
+        """
+        self.folder, self.every, self.about, self.pixels = folder_of(name), every, about, pixels
         self.failure = ""
         """Why the last state could not be written."""
         self.kept: int | None = None
         """The iteration of the state that is on the disk."""
-        self._last = time.monotonic()
+        self._last = self._seen = time.monotonic()
         self._cost = 0.0
 
     def see(self, step: Step, now: bool = False) -> str:
@@ -121,7 +161,10 @@ class Keeper:
         A disk that is full stops no run: what to say of it, if that is new, is returned.
         """
         began, before = time.monotonic(), self.failure
-        if not now and began - self._last < max(self.every, _OVERHEAD * self._cost):
+        # An iteration that takes longer is dropped when a signal comes: what was before it counts.
+        every = 0.0 if began - self._seen > self.patience else self.every
+        self._seen = began
+        if not now and began - self._last < max(every, _OVERHEAD * self._cost):
             return ""
         said = {**self.about, "iteration": step.iteration, "total": step.losses.total}
         try:
@@ -131,19 +174,13 @@ class Keeper:
             self.failure = f"cannot keep the run's state in {self.folder}: {error.strerror}"
         self._last = time.monotonic()
         self._cost = self._last - began
+        self._seen = self._last
         return "" if self.failure == before else self.failure
 
-    def note(self, kept: Checkpoint) -> str:
-        """Take over a state that was found; say so, and what has changed since."""
-        self.kept = int(kept.about["iteration"])
-        said = f"resumed at iteration {self.kept}"
-        changed = differences(kept.about["conditions"], self.about["conditions"])
-        if (
-            planning.from_json(kept.about["plan"]).levels
-            != planning.from_json(self.about["plan"]).levels
-        ):
-            changed += "; " * bool(changed) + "less memory is free, so it is cut smaller"
-        return f"{said}; last bits may differ: {changed}" if changed else said
+    @property
+    def known(self) -> dict[str, Any] | None:
+        """What the manifest on the disk says."""
+        return checkpoint.about(self.folder)
 
     @property
     def promise(self) -> str:
@@ -153,7 +190,7 @@ class Keeper:
     @property
     def patience(self) -> float:
         """How many seconds an interrupted iteration may take to end, for all to be over in ten."""
-        return max(0.0, _PATIENCE - self._cost)
+        return max(0.0, _PATIENCE - self._cost - _FINISHING * self.pixels)
 
     def close(self) -> None:
         """Remove what was kept: the picture is written."""
@@ -161,7 +198,11 @@ class Keeper:
 
 
 def about(
-    recipe: Recipe, inputs: Mapping[str, tuple[Path, ...]], out: Path, plan: Plan
+    recipe: Recipe,
+    inputs: Mapping[str, tuple[Path, ...]],
+    out: Path,
+    plan: Plan,
+    conditions: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what a manifest says of a run: how it is carried out, and for people, of what."""
     return {
@@ -169,7 +210,7 @@ def about(
         "inputs": {role: [str(path) for path in paths] for role, paths in inputs.items()},
         "out": str(out.absolute()),
         "plan": planning.as_json(plan),
-        "conditions": conditions(plan.device),
+        "conditions": dict(conditions),
     }
 
 
@@ -199,9 +240,9 @@ class Kept(NamedTuple):
         )
 
 
-def find(name: str) -> Checkpoint | None:
-    """Return the state of a run, if there is one."""
-    return checkpoint.load(folder_of(name))
+def find(name: str, mend: bool = True) -> Checkpoint | None:
+    """Return the state of a run, if there is one; who does not hold the run is not to ``mend`` it."""
+    return checkpoint.load(folder_of(name), mend)
 
 
 def known(name: str) -> dict[str, Any] | None:
@@ -230,11 +271,19 @@ def listing() -> list[Kept]:
 
 
 def clean(names: list[str]) -> list[str]:
-    """Remove runs, or all; return those that were, but for what is running."""
+    """Remove runs, or all but what is running; return those that were removed.
+
+    Raises:
+        BusyError: one that was named is running.
+    """
     removed = []
     for run in listing():
         if run.key in names or not names:
-            with contextlib.suppress(BusyError), hold(run.key, "the run"):
+            # All but what is running; a run that was named and is running is told of.
+            with (
+                contextlib.suppress(*() if names else (BusyError,)),
+                hold(run.key, f"the run {run.key}"),
+            ):
                 checkpoint.remove(folder_of(run.key))
                 removed.append(run.key)
     return removed

@@ -1,5 +1,7 @@
 """A run from files to files: check, decode, plan, transfer, write. Nothing else starts a run."""
 
+import functools
+import math
 import re
 import signal
 import time
@@ -11,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from impasto import images, learning, memory, provenance, resume, styles, transfer, weights
 from impasto import plan as planning
@@ -19,7 +20,7 @@ from impasto.checkpoint import Checkpoint
 from impasto.errors import ImpastoError, InputError, Interrupted, RunError, near
 from impasto.events import Event, Finished, Losses, Noted, Started, Step
 from impasto.inputs import Reader, Writer, read, sized
-from impasto.interrupts import Asked, heard
+from impasto.interrupts import Asked, heard, interrupt
 from impasto.jobs import Files, check, check_clobber, check_target, start_file
 from impasto.parallel import ALONE, Team
 from impasto.plan import Forecast, Plan
@@ -81,7 +82,7 @@ def carry_out(
         Interrupted: Ctrl-C or SIGTERM came; the best picture so far has been written.
     """
     began = time.monotonic()
-    job = _prepared(recipe, files, team, branch)
+    job = _prepared(recipe, files, team, branch, fresh)
     recipe, write = job.recipe, job.write
     with (
         resume.hold(resume.name_of(files.out), f"the file {files.out}"),
@@ -92,45 +93,28 @@ def carry_out(
         kept = kept if goes_on else None
         memory.keep(plan.ample)
         images.check_size(files.out, *plan.size)
-        keeper = resume.Keeper(
-            job.key, every, resume.about(recipe, files.by_role(None), files.out, plan)
-        )
-        note = keeper.note(kept) if kept and kept is not job.shorter else job.note
+        conditions, note = resume.conditions(plan.device), job.note
+        if kept:
+            changed = resume.changes(kept.about, conditions, plan)
+            note = note or f"resumed at iteration {kept.about['iteration']}"
+            note += f"; last bits may differ: {changed}" if changed else ""
+            conditions = resume.joined(kept.about["conditions"], conditions, changed)
+        about = resume.about(recipe, files.by_role(None), files.out, plan, conditions)
+        keeper = resume.Keeper(job.key, every, about, math.prod(plan.size))
+        if kept and kept is not job.shorter:
+            keeper.kept = kept.about["iteration"]
         story = transfer.run(recipe, job.pictures, plan, kept.state if kept else None, team, shared)
+        made = provenance.begun(recipe, job.digests, job.weights, plan, conditions, files.written)
+        on_the_way = functools.partial(write, made=made)
         if files.save_every:
-            watchers = [*watchers, snapshots(files.out, files.save_every, write)]
+            watchers = [*watchers, snapshots(files.out, files.save_every, on_the_way)]
         if files.timelapse:
-            watchers = [*watchers, timelapse(files.out, files.timelapse, write)]
-        made = provenance.begun(
-            recipe, job.digests, job.weights, plan, resume.conditions(plan.device), files.written
-        )
+            watchers = [*watchers, timelapse(files.out, files.timelapse, on_the_way)]
         del job, kept  # the run lets go of its pictures as soon as it can
         failures: list[str] = []
         with _memory_errors(plan.size):
             event = _followed(story, files, write, watchers, keeper, note, failures, team, made)
-        end = End(event.reason, event.iterations, event.evaluations)
-        # A finished run is not lost to a signal: it waits until the picture is written.
-        late: list[int] = []
-        with heard(late.append):
-            try:
-                write(event.picture, files.out, made.ended(end))
-            except InputError as error:
-                raise InputError(f"{error}{keeper.promise}") from None
-            keeper.close()
-        if late:
-            raise Interrupted(late[0], f"interrupted at the end; wrote {files.out}")
-        with _memory_errors(plan.size):
-            try:
-                with images.trusted():  # it is the program's own
-                    saved = images.read(files.out, transparency=recipe.transparency)
-            except InputError as error:
-                raise RunError(f"wrote {files.out}, but cannot read it again: {error}") from None
-            losses = event.evaluate(_as_computed(saved, event.picture))
-        # They are those of the picture on the disk: to stand in it, it is written once more.
-        try:
-            write(event.picture, files.out, made.ended(end, losses))
-        except InputError as error:
-            failures.append(str(error))
+        losses = _delivered(event, files, write, keeper, made, recipe.transparency, failures)
         team.tell("done")
         if failures:
             raise RunError(f"wrote {files.out}, but on the way: {failures[0]}")
@@ -142,6 +126,55 @@ def carry_out(
             evaluations=event.evaluations,
             seconds=time.monotonic() - began,
         )
+
+
+def _delivered(
+    event: Finished,
+    files: Files,
+    write: Writer,
+    keeper: Keeper,
+    made: Made,
+    transparency: str,
+    failures: list[str],
+) -> Losses:
+    """Write the picture, measure it as it is on the disk, write it with its losses, forget the run.
+
+    Raises:
+        InputError: it cannot be written.
+        RunError: it is written, but cannot be measured.
+        Interrupted: a signal came; the picture is written.
+    """
+    out, late = files.out, list[int]()
+    end = End(event.reason, event.iterations, event.evaluations)
+    with heard(late.append):  # a finished picture is not lost to a signal
+        try:
+            check_clobber(files, keeper.known)  # it may have come in the meantime
+            write(event.picture, out, made.ended(end))
+        except InputError as error:
+            raise InputError(f"{error}{keeper.promise}") from None
+    if late:
+        raise Interrupted(late[0], f"interrupted at the end; wrote {out}{keeper.promise}")
+    try:
+        with heard(interrupt), _memory_errors((event.picture.shape[1], event.picture.shape[2])):
+            with images.trusted():  # it is the program's own
+                saved = images.read(out, transparency=transparency)
+            losses = event.evaluate(saved.to(event.picture))
+    except (InputError, RunError) as error:
+        raise RunError(f"wrote {out}, but cannot measure it: {error}{keeper.promise}") from None
+    except Interrupted as interruption:
+        said = f"interrupted at the end; wrote {out}, without its losses{keeper.promise}"
+        interruption.args = (said,)
+        raise
+    # The losses are those of the picture on the disk: to stand in it, it is written once more.
+    with heard(late.append):
+        try:
+            write(event.picture, out, made.ended(end, losses))
+        except InputError as error:
+            failures.append(str(error))
+        keeper.close()
+    if late:
+        raise Interrupted(late[0], f"interrupted at the end; wrote {out}")
+    return losses
 
 
 class _Job(NamedTuple):
@@ -158,36 +191,52 @@ class _Job(NamedTuple):
     note: str = ""
 
 
-def _prepared(recipe: Recipe, files: Files, team: Team, branch: str = "") -> _Job:
+def _prepared(recipe: Recipe, files: Files, team: Team, branch: str = "", fresh: bool = False) -> _Job:
     """Check a run's files and read them.
 
     Raises:
         InputError: as `carry_out`.
     """
-    origin = _origin(branch) if branch else None
-    start = None if origin else start_file(recipe)
+    start = None if branch else start_file(recipe)
     check(files, start)
     # Before the hashes, as it says better what is wrong with a file.
     recipe = sized(recipe, files.content, files.styles)
     pictures, write = read(recipe, files, start)
     identity = weights.verify(recipe.weights, recipe.weights_sha256 or None)
     digests = resume.digests(files.by_role(start))
-    carried = f"{team.size} {files.has_snapshots}"  # the plan is made for so many, and for snapshots
-    made_with = f"{identity.sha256} {carried}"
-    shorter, note = None, ""
-    if origin:
-        at = f"iteration {origin.about['iteration']} of the run {branch}"
-        then = {name: origin.about["recipe"][name] for name in ("iterations", "patience")}
-        if resume.key(replace(recipe, **then), digests, made_with) == branch:
-            shorter, note = origin, f"goes on from {at}"
-        else:
-            picture = origin.state["best"].float()
-            recipe, note = replace(recipe, init=BRANCH), f"begins with the picture of {at}"
-            pictures = pictures._replace(start=picture)
-        digests[BRANCH] = [origin.sha256]
-    key = resume.key(recipe, digests, made_with)
-    check_clobber(files, resume.known(key))
-    return _Job(recipe, pictures, write, digests, identity.sha256, key, shorter, note)
+    # The plan is made for so many, and the frames of a film are those of one film.
+    made_with = f"{identity.sha256} {team.size} {files.timelapse}"
+    job = _Job(recipe, pictures, write, digests, identity.sha256, "")
+    if branch:
+        job = _branched(job, branch, made_with, fresh)
+    else:
+        job = job._replace(key=resume.key(recipe, digests, made_with))
+    check_clobber(files, resume.known(job.key))
+    return job
+
+
+def _branched(job: _Job, branch: str, made_with: str, fresh: bool) -> _Job:
+    """Return a run that branches off another; what is kept of itself it goes on from without that.
+
+    Raises:
+        InputError: nothing is kept of either.
+    """
+    recipe, digests = job.recipe, {**job.digests, BRANCH: [branch]}
+    job = job._replace(digests=digests, key=resume.key(replace(recipe, init=BRANCH), digests, made_with))
+    own = None if fresh else resume.known(job.key)
+    if own:
+        return job._replace(recipe=replace(recipe, init=own["recipe"]["init"]))
+    origin = _origin(branch)
+    at = f"iteration {origin.about['iteration']} of the run {branch}"
+    then = {name: origin.about["recipe"][name] for name in ("iterations", "patience")}
+    same = {role: several for role, several in digests.items() if role != BRANCH}
+    if resume.key(replace(recipe, **then), same, made_with) == branch:
+        return job._replace(shorter=origin, note=f"goes on from {at}")
+    return job._replace(
+        recipe=replace(recipe, init=BRANCH),
+        pictures=job.pictures._replace(start=origin.state["best"].float()),
+        note=f"begins with the picture of {at}",
+    )
 
 
 BRANCH = "branch"
@@ -201,7 +250,7 @@ def _origin(branch: str) -> Checkpoint:
         InputError: nothing that can be used.
     """
     names = [run.key for run in resume.listing()]
-    kept = resume.find(branch) if branch in names else None
+    kept = resume.find(branch, mend=False) if branch in names else None
     if kept is None:
         raise InputError(
             f"--branch: there is no run {branch!r}{near(branch, names)}; see: impasto runs list"
@@ -299,6 +348,7 @@ def _followed(
         traceback.clear_frames(interruption.__traceback__)
         said = f"interrupted at iteration {iteration}; "
         try:
+            check_clobber(files, keeper.known)
             write(finish(best.cpu()), files.out, made)
             said += f"wrote the best picture to {files.out}"
         except InputError as error:
@@ -338,7 +388,7 @@ def rehearse(
     Raises:
         InputError: as `carry_out`.
     """
-    job = _prepared(recipe, files, team, branch)
+    job = _prepared(recipe, files, team, branch, fresh)
     recipe, pictures = job.recipe, job.pictures
     about = (None if fresh else resume.known(job.key)) or (job.shorter.about if job.shorter else None)
     plan, goes_on = _planned(job, files, team, about)
@@ -401,11 +451,6 @@ def _show(event: Event, watchers: Sequence[Watcher], failures: list[str]) -> lis
         else:
             willing.append(watcher)
     return willing
-
-
-def _as_computed(saved: Tensor, computed: Tensor) -> Tensor:
-    """Return the saved picture where, and in the precision in which, the run computed."""
-    return saved.to(computed)
 
 
 @contextmanager

@@ -111,7 +111,9 @@ def run(
     for style in pictures.learned:
         style.check_network(parameters.sha256, lambda layer: len(parameters.biases[layer]))
     finish = functools.partial(_finished, recipe, plan.size, _remembered(recipe, pictures))
-    pictures = _recoloured(recipe, pictures)
+    as_given, pictures = pictures.styles, _recoloured(recipe, pictures)
+    # Styles in the colours of a photograph are that photograph's own.
+    known = shared.styles if shared and pictures.styles is as_given else None
     yield Started(
         width=plan.size[1],
         height=plan.size[0],
@@ -128,9 +130,7 @@ def run(
     for level in plan.levels[done.levels :]:
         content, styles = _placed(recipe, pictures, plan, level)
         regions, keep = _regions(recipe, pictures, level.size), _kept(pictures, level.size)
-        objective = _objective(
-            recipe, network, content, styles, level, team, regions, shared.styles if shared else None
-        )
+        objective = _objective(recipe, network, content, styles, level, team, regions, known)
         if level is plan.levels[-1]:  # the targets have all that is needed of them
             pictures = Pictures()
         if done.levels and state is None:

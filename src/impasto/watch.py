@@ -259,13 +259,13 @@ def timelapse(out: Path, count: int, write: Callable[[Tensor, Path], object] = i
             number = sum(one <= done for one in spaced)
             due = sorted(one for one in spaced if one > done)
             timelapse_folder(out).mkdir(exist_ok=True)
+            for old in existing_frames(out):
+                if int(old.stem) >= number:
+                    old.unlink()
         elif isinstance(event, Step) and due and event.iteration >= due[0]:
             del due[0]
             put(finish(event.picture))
         elif isinstance(event, Finished):
             put(event.picture)
-            for old in existing_frames(out):
-                if int(old.stem) >= number:
-                    old.unlink()
 
     return watch
