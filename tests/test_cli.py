@@ -215,7 +215,7 @@ def test_what_is_said_of_an_odd_name_is_one_line_that_a_terminal_only_shows(
     assert all(sign.isprintable() for sign in (printed.out + printed.err).replace("\n", ""))
 
 
-def refused(_: Tensor, path: Path, **__: Any) -> None:
+def refused(_: Tensor, path: Path, *__: Any) -> None:
     raise InputError(f"cannot write {path}: refused")
 
 
@@ -699,6 +699,21 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("impasto.transfer.run", failing_run(RuntimeError("the moon")))
     with pytest.raises(RuntimeError, match="the moon"):
         main(TRANSFER)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.usefixtures("folder")
+def test_a_signal_before_the_work_ends_it_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    status: int,
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("impasto.runs.check", lambda *_: os.kill(os.getpid(), number))
+    assert main(TRANSFER) == status
+    assert capsys.readouterr().err == "impasto: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # --- real processes ------------------------------------------------------------------------------
