@@ -710,7 +710,7 @@ def test_a_signal_before_the_work_ends_it_in_one_line(
     status: int,
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("impasto.runs.check", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("impasto.prepare.check", lambda *_: os.kill(os.getpid(), number))
     assert main(TRANSFER) == status
     assert capsys.readouterr().err == "impasto: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) is before

@@ -19,7 +19,19 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from torch import Tensor
 
-from impasto import checkpoint, cost, images, jobs, memory, replays, resume, runs, schedule, watch
+from impasto import (
+    checkpoint,
+    cost,
+    images,
+    jobs,
+    memory,
+    prepare,
+    replays,
+    resume,
+    runs,
+    schedule,
+    watch,
+)
 from impasto.errors import BusyError, InputError, Interrupted, RunError
 from impasto.events import Event, Finished, Losses, Noted, Started, Step
 from impasto.objective import Evaluation, Objective
@@ -191,14 +203,14 @@ def test_no_clobber_spares_what_has_taken_the_place_of_an_interrupted_picture(fi
 
 
 def test_a_rehearsal_says_that_a_run_goes_on_by_its_own_plan(files: runs.Files) -> None:
-    assert runs.rehearse(RECIPE, files).kept is None
+    assert prepare.rehearse(RECIPE, files).kept is None
     with pytest.raises(Interrupted):
         runs.carry_out(RECIPE, files, [stopped_at(2)])
     (kept,) = resume.listing()
-    found = runs.rehearse(RECIPE, files)
+    found = prepare.rehearse(RECIPE, files)
     assert found.kept == 2
     assert found.plan == resume.plan_of(kept.about)
-    assert runs.rehearse(RECIPE, files, fresh=True).kept is None
+    assert prepare.rehearse(RECIPE, files, fresh=True).kept is None
 
 
 def test_a_run_goes_on_in_smaller_tiles_where_less_memory_is_free(
@@ -210,7 +222,7 @@ def test_a_run_goes_on_in_smaller_tiles_where_less_memory_is_free(
     (kept,) = resume.listing()
     before = resume.plan_of(kept.about)
     assert before
-    assert runs.rehearse(recipe, files).plan == before
+    assert prepare.rehearse(recipe, files).plan == before
     monkeypatch.setattr(memory, "available", lambda _: cost.BASE + (450 << 20))
     first: list[Event] = []
     runs.carry_out(recipe, files, [first.append])
@@ -916,7 +928,7 @@ def test_the_full_size_is_the_photographs_own(
     for width, height in ((47, 31), (31, 47), (16, 90)):
         photo = picture_file("odd.png", width, height)
         asked = dataclasses.replace(files, content=photo)
-        assert runs.rehearse(full, asked)[0].size == (height, width)
+        assert prepare.rehearse(full, asked)[0].size == (height, width)
         runs.carry_out(full, asked)
         assert images.read(files.out).shape == (3, height, width)
         named = files.out.with_name("named.png")
@@ -929,4 +941,4 @@ def test_the_full_size_is_the_photographs_own(
     with pytest.raises(InputError, match="15 px: both sides must be at least 16 px"):
         runs.carry_out(full, dataclasses.replace(files, content=picture_file("small.png", 40, 15)))
     with pytest.raises(InputError, match=r"a\.safetensors is a learned style; give a size"):
-        runs.rehearse(full, dataclasses.replace(texture, styles=(Path("a.safetensors"),)))
+        prepare.rehearse(full, dataclasses.replace(texture, styles=(Path("a.safetensors"),)))

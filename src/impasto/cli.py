@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from impasto import runs
     from impasto.parallel import Team
+    from impasto.prepare import Rehearsal
     from impasto.transfer import Shared
 
 __all__ = ["run"]
@@ -94,7 +95,7 @@ class _Descent:
         _prepare_decoding(self.trust_input)
         from rich.console import Console
 
-        from impasto import batch, images, optimize, parallel, replays, runs
+        from impasto import batch, images, optimize, parallel, prepare, replays, runs
 
         optimize.spare_compiler()
         if self.save_every < 0:
@@ -141,7 +142,7 @@ class _Descent:
                 files = several[0]
             if self.dry_run:
                 if team.leads:
-                    _print_plan(runs.rehearse(self.recipe, files, team, self.fresh, self.branch))
+                    _print_plan(prepare.rehearse(self.recipe, files, team, self.fresh, self.branch))
             elif team.leads:
                 self._one(files, team=team)
             else:
@@ -755,7 +756,7 @@ def _flags(kind: Callable[..., Any]) -> list[str]:
     return ["--" + field.removesuffix("_file").replace("_", "-") for field in names]
 
 
-def _print_plan(rehearsal: "runs.Rehearsal") -> None:
+def _print_plan(rehearsal: "Rehearsal") -> None:
     from impasto.memory import spoken
 
     plan, forecast, kept = rehearsal

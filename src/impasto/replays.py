@@ -10,9 +10,10 @@ from impasto import devices, images, provenance, resume, weights
 from impasto.errors import InputError
 from impasto.inputs import sized
 from impasto.jobs import Files, check, start_file, story_of
+from impasto.prepare import BRANCH
 from impasto.provenance import INTERRUPTED
 from impasto.recipe import Recipe
-from impasto.runs import BRANCH, Result, carry_out
+from impasto.runs import Result, carry_out
 from impasto.watch import Watcher
 
 __all__ = ["Replay", "is_made", "replay"]
