@@ -192,6 +192,12 @@ def test_no_clobber_spares_all_but_what_the_run_itself_has_left(files: runs.File
         runs.carry_out(RECIPE, files)
 
 
+def test_no_clobber_is_not_in_the_way_of_what_the_run_writes_itself(files: runs.Files) -> None:
+    files = dataclasses.replace(files, no_clobber=True, save_every=1, timelapse=3)
+    runs.carry_out(RECIPE, files)
+    assert jobs.story_of(files.out).losses
+
+
 def test_no_clobber_spares_what_has_taken_the_place_of_an_interrupted_picture(files: runs.Files) -> None:
     files = dataclasses.replace(files, no_clobber=True)
     with pytest.raises(Interrupted):

@@ -115,15 +115,17 @@ def check(files: Files, start: Path | None = None) -> None:
         raise InputError(f"--log and -o are the same file {files.out}; give two names")
 
 
-def check_clobber(files: Files, known: Mapping[str, Any] | None) -> None:
+def check_clobber(files: Files, known: Mapping[str, Any] | None, on_the_way: bool = True) -> None:
     """Refuse to replace pictures where that is forbidden, but for those of the run that goes on.
+
+    With those that are written ``on_the_way``, unless the run itself has written them by now.
 
     Raises:
         InputError: as above.
     """
     if not files.no_clobber:
         return
-    earlier = _earlier(files)
+    earlier = _earlier(files) if on_the_way else []
     if known and known.get("out") == str(files.out.absolute()) and _is_unfinished(files.out):
         earlier = []
     elif files.out.exists():

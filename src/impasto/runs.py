@@ -137,7 +137,7 @@ def _delivered(
     end = End(event.reason, event.iterations, event.evaluations)
     with heard(late.append):  # a finished picture is not lost to a signal
         try:
-            check_clobber(files, keeper.known)  # it may have come in the meantime
+            check_clobber(files, keeper.known, on_the_way=False)  # it may have come in the meantime
             write(event.picture, out, made.ended(end))
         except InputError as error:
             raise InputError(f"{error}{keeper.promise}") from None
@@ -209,7 +209,7 @@ def _followed(
         traceback.clear_frames(interruption.__traceback__)
         said = f"interrupted at iteration {iteration}; "
         try:
-            check_clobber(files, keeper.known)
+            check_clobber(files, keeper.known, on_the_way=False)
             write(finish(best.cpu()), files.out, made)
             said += f"wrote the best picture to {files.out}"
         except InputError as error:
