@@ -596,13 +596,25 @@ def test_who_and_how_are_kept_and_where_if_asked_for(
         assert exif[ExifTags.Base.Artist] == "A. Painter"
         assert exif.get(ExifTags.Base.Orientation, 1) == 1
         assert ExifTags.Base.XPComment not in exif
-        whole = "TIFF" not in (kind, images.WRITABLE[suffix][0])  # a TIFF has the texts alone
+        whole = kind != "TIFF"  # Pillow wrote no folders into that photograph
         exposure = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ExposureTime, 0)
         assert exposure == pytest.approx(0.01 * whole)
         place = {ExifTags.GPS.GPSLatitudeRef: "N"} if whole and located else {}
         assert dict(exif.get_ifd(ExifTags.IFD.GPSInfo)) == place
         if "WEBP" not in (kind, images.WRITABLE[suffix][0]):
             assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_tiff_gives_back_what_it_was_given_of_exposure_and_place(tmp_path: Path, alpha: bool) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.jpg", exif=camera())
+    metadata = images.read_photograph(tmp_path / "photo.jpg").metadata
+    shade = torch.full((1, 30, 40), 0.5) if alpha else None
+    images.write(structured(), tmp_path / "out.tif", 8, metadata, shade, b"<x:xmpmeta/>")
+    found = images.read_photograph(tmp_path / "out.tif")
+    assert found.metadata.exif == metadata.exif
+    assert images.read_xmp(tmp_path / "out.tif") == b"<x:xmpmeta/>"
+    assert (found.alpha is not None) == alpha
 
 
 @pytest.mark.parametrize("suffix", DEEP)

@@ -18,7 +18,7 @@ import numpy
 import numpy.typing as npt
 import tifffile
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 from torch import Tensor
 
@@ -69,6 +69,7 @@ _PNG_HEADER = 33
 
 _XMP_IN_PNG = "XML:com.adobe.xmp"
 _XMP_IN_TIFF = 700
+_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 _TURNS: dict[int, Callable[[Tensor], Tensor]] = {
     2: lambda x: x.flip(2),
@@ -378,8 +379,10 @@ def write(
             picture, alpha = 1 + (picture - 1) * alpha, None
     levels = _levels(picture, bit_depth, metadata.profile, alpha)
     metadata = metadata._replace(profile=metadata.profile or profiles.srgb())
-    if kind == "TIFF":  # neither Pillow nor tifffile writes the folders of exposure and place into one
+    if kind == "TIFF" and bit_depth == 16:  # tifffile writes no folders of exposure and place
         metadata = metadata.texts()
+    elif kind == "TIFF" and metadata != metadata.texts():  # nor does libtiff, which Pillow compresses by
+        options = {**options, "compression": "raw"}
     try:
         with atomic_write(path) as file:
             if bit_depth == 16:
@@ -401,10 +404,12 @@ def _said(metadata: Metadata, xmp: bytes, kind: str) -> dict[str, Any]:
     if xmp and kind == "PNG":
         said["pnginfo"] = PngInfo()
         said["pnginfo"].add_itxt(_XMP_IN_PNG, xmp.decode())
-    elif xmp and kind == "TIFF":
+    elif kind == "TIFF":
         exif = Image.Exif()
         exif.load(metadata.exif)
-        exif[_XMP_IN_TIFF] = xmp
+        exif.update({tag: exif.get_ifd(tag) for tag in _FOLDERS if tag in exif})
+        if xmp:
+            exif[_XMP_IN_TIFF] = xmp
         said["exif"] = exif
     else:
         said["xmp"] = xmp
