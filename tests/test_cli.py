@@ -72,6 +72,7 @@ TRANSFER = ("transfer", "photo.png", "painting.png", *SMALL)
         (TRANSFER, "photo-painting.png", (32, 26)),
         ((*TRANSFER, "-o", "out.jpg"), "out.jpg", (32, 26)),
         ((*TRANSFER, "--out", "out.webp"), "out.webp", (32, 26)),
+        ((*TRANSFER, "-o", ":cat:.png"), ":cat:.png", (32, 26)),
         (
             ("transfer", "photo.png", "painting.png", "other.png", "--style-weights", "3", "1", *SMALL),
             "photo-painting-other.png",

@@ -127,11 +127,11 @@ def test_a_replay_follows_the_plan_of_the_picture(files: runs.Files) -> None:
     tiled = dataclasses.replace(level, cut=level.cut._replace(tile=(48, 48)), history=3)
     before = dataclasses.replace(made, levels=(tiled,))
     runs.carry_out(recipe, files, before=before)
-    assert provenance.plan_of(jobs.story_of(files.out)) == dataclasses.replace(
+    assert plan.from_json(jobs.story_of(files.out).plan) == dataclasses.replace(
         before, budget=0, ample=True
     )
     assert replays.replay(files.out, again(files)).share == 0
-    assert provenance.plan_of(jobs.story_of(again(files).out)).levels == (tiled,)  # type: ignore[union-attr]
+    assert plan.from_json(jobs.story_of(again(files).out).plan).levels == (tiled,)  # type: ignore[union-attr]
 
 
 def test_an_interrupted_picture_says_so(files: runs.Files) -> None:

@@ -21,7 +21,6 @@ Another section is a function that takes the options, prints, and returns how mu
 
 import argparse
 import contextlib
-import io
 import os
 import random
 import signal
@@ -113,29 +112,20 @@ def untouched(folder: Path, optimizer: str, iterations: int) -> Whole:
     return Whole((folder / f"{optimizer}.png").read_bytes(), first, time.monotonic() - began)
 
 
-def pixels(content: bytes) -> bytes:
-    """Return the pixels of a picture file; nothing if it is none, or a part of one."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.tobytes()
-    except (OSError, SyntaxError):
-        return b""
-
-
 class Watch(threading.Thread):
     """Looks at a file every millisecond; remembers what was there besides nothing and ``whole``."""
 
     def __init__(self, path: Path, whole: bytes) -> None:
         super().__init__(daemon=True)
         # A picture is written twice, the second time with its losses: these are the same pixels.
-        self.path, self.whole, self.over = path, pixels(whole), False
+        self.path, self.whole, self.over = path, whole, False
         self.looks, self.partial = 0, 0
 
     def run(self) -> None:
         """Look until it is over."""
         while not self.over:
             with contextlib.suppress(FileNotFoundError):
-                self.partial += pixels(self.path.read_bytes()) != self.whole
+                self.partial += not faults.same(self.path.read_bytes(), self.whole)
             self.looks += 1
             time.sleep(0.001)
 

@@ -1,32 +1,20 @@
 """Many photographs, one recipe: what is there already, what is missing, what fails on its own."""
 
 import glob
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from impasto import images, jobs, replays, resume, weights
 from impasto.errors import ImpastoError, InputError, Interrupted
+from impasto.files import NAME
 from impasto.jobs import Files
 from impasto.recipe import Recipe
 from impasto.runs import Result
 from impasto.transfer import Shared
+from impasto.watch import snapshot_of
 
-__all__ = ["NAME", "carry_out", "is_pattern", "split"]
-
-NAME = "{name}"
-"""Stands for a photograph's name, without its suffix, in the names of what is written."""
-
-
-def is_pattern(path: Path) -> bool:
-    """Say whether a path is a pattern, such as photos/*.jpg, and no file.
-
-    Example:
-        >>> is_pattern(Path("photos/*.jpg")), is_pattern(Path("photo.jpg"))
-        (True, False)
-    """
-    return glob.has_magic(str(path)) and not path.exists()
+__all__ = ["carry_out", "split"]
 
 
 def split(files: Files) -> list[Files]:
@@ -47,7 +35,7 @@ def split(files: Files) -> list[Files]:
     by_out: dict[Path, Files] = {}
     targets = {_named(files.out, path) for path in found}
     for path in found:
-        if (path in targets or _snapshot_of(path) in targets) and _is_ours(path):
+        if (path in targets or snapshot_of(path) in targets) and jobs.told(path):
             continue
         out = _named(files.out, path)
         job = replace(files, content=path, out=out, log=files.log and _named(files.log, path))
@@ -59,20 +47,6 @@ def split(files: Files) -> list[Files]:
     if not by_out:
         raise InputError(f"{files.content} matches nothing but pictures that were made by it before")
     return list(by_out.values())
-
-
-def _snapshot_of(path: Path) -> Path:
-    """Return the picture that a file is a snapshot of, if it is one."""
-    return path.with_name(re.sub(r"\.\d{4,}(?=\.[^.]+$)", "", path.name))
-
-
-def _is_ours(path: Path) -> bool:
-    """Say whether a file is a picture that this project made."""
-    try:
-        jobs.story_of(path)
-    except InputError:
-        return False
-    return True
 
 
 def _matches(pattern: Path | None) -> list[str]:

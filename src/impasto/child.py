@@ -43,7 +43,7 @@ import numpy.typing as npt
 
 from impasto import decode
 from impasto.decode import MOST_PIXELS, MOST_PROFILE, MOST_XMP, STRIP, Metadata, Refused, Source, Strip
-from impasto.errors import RunError
+from impasto.errors import RunError, shown
 
 __all__ = ["opened", "serve", "start", "stop"]
 
@@ -310,7 +310,7 @@ class _Remote:
             raise _wrong()
         if "refused" in said:
             line = " ".join(str(said["refused"]).split())[:500]
-            raise Refused("".join(sign if sign.isprintable() else "?" for sign in line))
+            raise Refused(shown(line))
         return said
 
     def _fill(self, room: memoryview) -> None:

@@ -22,6 +22,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 from impasto.catalog import COMMANDS, OPTIMIZERS, PRESETS, STYLE_LOSSES
 from impasto.errors import DifferError, InputError, near, shown
+from impasto.files import NAME, is_pattern
 from impasto.recipe import Recipe, read_toml
 
 if TYPE_CHECKING:
@@ -93,8 +94,6 @@ class _Descent:
     ) -> None:
         """Carry out the run and say on stderr what was written; ``more`` are further `runs.Files`."""
         _prepare_decoding(self.trust_input)
-        from rich.console import Console
-
         from impasto import batch, images, optimize, parallel, prepare, replays, runs
 
         optimize.spare_compiler()
@@ -117,16 +116,14 @@ class _Descent:
             others=tuple(path for path in named if path and path.is_file()),
             **more,
         )
-        console = Console(stderr=True, emoji=False)
+        console = _console()
         with contextlib.ExitStack() as stack:
             team = parallel.join()
             stack.callback(team.leave)
             stack.enter_context(images.trusted(self.trust_input))
-            many = content is not None and batch.is_pattern(content)
-            if not many and any(batch.NAME in path.name for path in (files.out, self.log) if path):
-                raise InputError(
-                    f"{batch.NAME} is for many photographs; give a pattern in quotes, as '*.jpg'"
-                )
+            many = content is not None and is_pattern(content)
+            if not many and any(NAME in path.name for path in (files.out, self.log) if path):
+                raise InputError(f"{NAME} is for many photographs; give a pattern in quotes, as '*.jpg'")
             if many:
                 if self.branch:
                     raise InputError("--branch goes on from one run; name one photograph")
@@ -152,11 +149,9 @@ class _Descent:
         self, files: "runs.Files", shared: "Shared | None" = None, team: "Team | None" = None
     ) -> "runs.Result":
         """Carry out a run, and say on stderr how it goes and what was written."""
-        from rich.console import Console
-
         from impasto import parallel, runs, watch
 
-        console = Console(stderr=True)
+        console = _console()
         with contextlib.ExitStack() as stack:
             watchers = [stack.enter_context(watch.progress(console))]
             if files.log:
@@ -177,6 +172,13 @@ class _Descent:
             f"{result.evaluations} evaluations, {result.seconds:.0f} s"
         )
         return result
+
+
+def _console() -> "Console":
+    """Return the terminal's stderr; what a name looks like is not what it is."""
+    from rich.console import Console
+
+    return Console(stderr=True, emoji=False)
 
 
 def _saying(console: "Console") -> Callable[[str], None]:
@@ -236,9 +238,7 @@ class Transfer(_OfPhotograph):
 
 def _name(content: Path) -> str:
     """Return what names the picture of a photograph, or of each photograph of a pattern."""
-    from impasto import batch
-
-    return batch.NAME if batch.is_pattern(content) else content.stem
+    return NAME if is_pattern(content) else content.stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,8 +374,6 @@ class Replay:
 
     def __call__(self) -> None:
         _prepare_decoding(trust_input=False)
-        from rich.console import Console
-
         from impasto import replays, runs, watch
 
         out = self.out or self.picture.with_name(f"{self.picture.stem}-replay{self.picture.suffix}")
@@ -391,7 +389,7 @@ class Replay:
             keep=self.keep,
             strength_map=self.strength_map,
         )
-        with watch.progress(Console(stderr=True)) as watcher:
+        with watch.progress(_console()) as watcher:
             found = replays.replay(self.picture, files, self.init, self.weights, [watcher])
         if found.share:
             why = f"; {found.conditions}" if found.conditions else ""

@@ -36,6 +36,7 @@ from impasto import profiles
 from impasto.profiles import Pixels
 
 __all__ = [
+    "FOLDERS",
     "MOST_PIXELS",
     "MOST_PROFILE",
     "MOST_XMP",
@@ -48,6 +49,7 @@ __all__ = [
     "Strip",
     "kept_exif",
     "opened",
+    "parsed",
     "possible_dots",
 ]
 
@@ -84,8 +86,13 @@ MOST_METADATA = 1 << 20
 """Bytes of EXIF data, or of one text; Pillow's own limit for a PNG's."""
 
 MOST_PROFILE = 4 << 20
-MOST_XMP = 1 << 20
 """Bytes of a colour profile; those of printing presses have some mebibytes."""
+
+MOST_XMP = 1 << 20
+"""Bytes of an XMP packet."""
+
+FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+"""The folders of EXIF data that are kept: exposure and place."""
 
 _MOST_EXIF = 60_000
 """Bytes of EXIF that are kept: a JPEG holds 64 kB of it."""
@@ -396,9 +403,14 @@ def _usable(profile: bytes | None, channels: int) -> bytes | None:
     return profile if profile and profiles.to_srgb(pixel, profile) is not None else None
 
 
-def kept_exif(
-    data: Image.Image | bytes, folders: Iterable[int] = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-) -> bytes:
+def parsed(exif: bytes) -> Image.Exif:
+    """Return EXIF data by tag."""
+    found = Image.Exif()
+    found.load(exif)
+    return found
+
+
+def kept_exif(data: Image.Image | bytes, folders: Iterable[int] = FOLDERS) -> bytes:
     """Return what is kept of EXIF data, with these of its folders; nothing where it is damaged.
 
     Example:
@@ -406,11 +418,7 @@ def kept_exif(
         b''
     """
     try:
-        if isinstance(data, bytes):
-            found = Image.Exif()
-            found.load(data)
-        else:
-            found = data.getexif()
+        found = parsed(data) if isinstance(data, bytes) else data.getexif()
         kept = Image.Exif()
         kept.update({tag: found[tag] for tag in _KEPT if tag in found})
         for folder in folders:

@@ -1,6 +1,7 @@
 """Files on disk: written whole or not at all, hashed, and kept in the user's own folders."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import tempfile
@@ -8,7 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "cache_folder", "sha256", "state_folder"]
+__all__ = ["NAME", "atomic_write", "cache_folder", "is_pattern", "sha256", "state_folder"]
+
+NAME = "{name}"
+"""Stands for a photograph's name, without its suffix, in the names of what is written."""
+
+
+def is_pattern(path: Path) -> bool:
+    """Say whether a path is a pattern, such as photos/*.jpg, and no file.
+
+    Example:
+        >>> is_pattern(Path("photos/*.jpg")), is_pattern(Path("photo.jpg"))
+        (True, False)
+    """
+    return glob.has_magic(str(path)) and not path.exists()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import numpy
 import numpy.typing as npt
 import tifffile
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 from torch import Tensor
 
@@ -69,7 +69,6 @@ _PNG_HEADER = 33
 
 _XMP_IN_PNG = "XML:com.adobe.xmp"
 _XMP_IN_TIFF = 700
-_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 _TURNS: dict[int, Callable[[Tensor], Tensor]] = {
     2: lambda x: x.flip(2),
@@ -405,9 +404,8 @@ def _said(metadata: Metadata, xmp: bytes, kind: str) -> dict[str, Any]:
         said["pnginfo"] = PngInfo()
         said["pnginfo"].add_itxt(_XMP_IN_PNG, xmp.decode())
     elif kind == "TIFF":
-        exif = Image.Exif()
-        exif.load(metadata.exif)
-        exif.update({tag: exif.get_ifd(tag) for tag in _FOLDERS if tag in exif})
+        exif = decode.parsed(metadata.exif)
+        exif.update({tag: exif.get_ifd(tag) for tag in decode.FOLDERS if tag in exif})
         if xmp:
             exif[_XMP_IN_TIFF] = xmp
         said["exif"] = exif
@@ -436,8 +434,7 @@ def _write_deep_png(
 def _write_deep_tiff(
     file: BinaryIO, levels: npt.NDArray[numpy.uint16], metadata: Metadata, xmp: bytes
 ) -> None:
-    exif = Image.Exif()
-    exif.load(metadata.exif)
+    exif = decode.parsed(metadata.exif)
     encoded = io.BytesIO()  # tifffile wants a file with a name, or one in memory
     tifffile.imwrite(
         encoded,

@@ -10,11 +10,11 @@ import numpy
 
 from impasto import images, profiles, provenance, schedule
 from impasto.errors import InputError, near
-from impasto.provenance import INTERRUPTED, Made, Written
+from impasto.provenance import Made, Written
 from impasto.recipe import Recipe
 from impasto.watch import existing_frames, existing_snapshots, timelapse_folder
 
-__all__ = ["Files", "check", "check_clobber", "check_target", "start_file", "story_of"]
+__all__ = ["Files", "check", "check_clobber", "check_target", "start_file", "story_of", "told"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,14 @@ def story_of(picture: Path) -> Made:
     return made
 
 
+def told(picture: Path) -> Made | None:
+    """Return the same, or None where there is no such picture, or it says nothing."""
+    try:
+        return story_of(picture)
+    except InputError:
+        return None
+
+
 def check(files: Files, start: Path | None = None) -> None:
     """Refuse outputs that cannot be written or would destroy an input, before any work.
 
@@ -138,11 +146,8 @@ def _is_unfinished(out: Path) -> bool:
     """Say whether there is no picture yet, or one of a run that has not come to its end."""
     if not out.exists():
         return True
-    try:
-        made = story_of(out)
-    except InputError:
-        return False
-    return made.end is None or made.end.reason == INTERRUPTED or made.losses is None
+    made = told(out)
+    return made is not None and not made.whole
 
 
 def _earlier(files: Files) -> list[Path]:

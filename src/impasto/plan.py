@@ -118,11 +118,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
     return {**said, "device": str(plan.device), "precision": str(plan.precision).removeprefix("torch.")}
 
 
-def from_json(said: Mapping[str, Any]) -> Plan:
-    """Return the plan that `as_json` gave.
-
-    Raises:
-        KeyError, TypeError, ValueError, RuntimeError: these values are none.
+def from_json(said: Mapping[str, Any]) -> Plan | None:
+    """Return the plan that `as_json` gave; None where these values are none, or of another version.
 
     Example:
         >>> import json
@@ -136,14 +133,15 @@ def from_json(said: Mapping[str, Any]) -> Plan:
         cut = Cut(None if tile is None else (tile[0], tile[1]), keep, on_disk)
         return Level(**{**one, "size": tuple(one["size"]), "cut": cut})
 
-    return Plan(
-        **{
-            **said,
+    try:
+        fields = {
             "levels": tuple(map(level, said["levels"])),
             "device": torch.device(said["device"]),
             "precision": devices.DTYPES[said["precision"]],
         }
-    )
+        return Plan(**{**said, **fields})
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        return None
 
 
 def make(

@@ -32,7 +32,6 @@ __all__ = [
     "begun",
     "describe",
     "packed",
-    "plan_of",
     "recipe_of",
     "unpacked",
 ]
@@ -96,6 +95,16 @@ class Made:
     schema: Literal[1] = 1
     """The form of all this. Another one is refused, never guessed."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.end is not None and self.end.reason != INTERRUPTED
+
+    @property
+    def whole(self) -> bool:
+        """Whether it did, and its losses were taken too."""
+        return self.finished and self.losses is not None
+
     def is_of(
         self, recipe: Recipe, inputs: Mapping[str, list[str]], sha256: str, written: Written
     ) -> bool:
@@ -146,14 +155,6 @@ def _given(file: Path | str | None, flag: str, what: str) -> Path | str:
     return file
 
 
-def plan_of(made: Made) -> Plan | None:
-    """Return the plan of a picture; None where there is none that this version knows."""
-    try:
-        return planning.from_json(made.plan)
-    except (KeyError, TypeError, ValueError, RuntimeError):
-        return None
-
-
 def describe(made: Made) -> list[str]:
     """Return in lines how a picture was made: of the recipe, the fields that are not the default.
 
@@ -170,7 +171,7 @@ def describe(made: Made) -> list[str]:
     for field, value in made.recipe.items():
         if value != default.get(field):
             rows.append(("recipe", f"{field} = {json.dumps(value)}"))
-    plan = plan_of(made)
+    plan = planning.from_json(made.plan)
     rows += [("level", level.describe()) for level in (plan.levels if plan else ())]
     rows += made.conditions.items()
     if made.end:

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from impasto import devices, images, provenance, resume, weights
+from impasto import plan as planning
 from impasto.errors import InputError
 from impasto.inputs import sized
-from impasto.jobs import Files, check, start_file, story_of
+from impasto.jobs import Files, check, start_file, story_of, told
 from impasto.prepare import BRANCH
-from impasto.provenance import INTERRUPTED
 from impasto.recipe import Recipe
 from impasto.runs import Result, carry_out
 from impasto.watch import Watcher
@@ -48,12 +48,12 @@ def replay(
         InputError: the picture does not say, or was made from other files; or as `carry_out`.
     """
     made = story_of(picture)
-    if made.end is None or made.end.reason == INTERRUPTED:
+    if not made.finished:
         raise InputError(f"{picture} is of an interrupted run: no run ends with it")
     if BRANCH in made.inputs:
         raise InputError(f"{picture} went on from another run's state, which no file holds")
     recipe = provenance.recipe_of(made, init, own_weights)
-    before = provenance.plan_of(made)
+    before = planning.from_json(made.plan)
     files = replace(files, **asdict(made.written))
     check(files, init)
     _check_same(picture, made.inputs, files.by_role(init))
@@ -78,15 +78,13 @@ def is_made(recipe: Recipe, files: Files) -> bool:
     Raises:
         InputError: a file cannot be read.
     """
-    try:
-        made = story_of(files.out)
-    except InputError:
+    made = told(files.out)
+    if made is None or not made.whole:
         return False
     recipe = sized(recipe, files.content, files.styles)
     digests = resume.digests(files.by_role(start_file(recipe)))
     sha256 = weights.verify(recipe.weights, recipe.weights_sha256 or None).sha256
-    whole = made.end is not None and made.end.reason != INTERRUPTED and made.losses is not None
-    return whole and made.is_of(recipe, digests, sha256, files.written)
+    return made.is_of(recipe, digests, sha256, files.written)
 
 
 def _check_same(

@@ -104,9 +104,8 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 def changes(about: Mapping[str, Any], now: Mapping[str, str], plan: Plan) -> str:
     """Say what is not as it was when a run was kept, of all that its bytes depend on."""
     found = [differences(about["conditions"], now)]
-    if [level.cut for level in planning.from_json(about["plan"]).levels] != [
-        level.cut for level in plan.levels
-    ]:
+    before = planning.from_json(about["plan"])
+    if before is None or [level.cut for level in before.levels] != [level.cut for level in plan.levels]:
         found.append(_RECUT)
     return "; ".join(filter(None, found))
 
@@ -131,12 +130,14 @@ def joined(before: Mapping[str, str], now: Mapping[str, str], changed: str) -> d
 
 def plan_of(about: Mapping[str, Any]) -> Plan | None:
     """Return the plan that a manifest tells of; None where this machine cannot carry it out."""
-    try:
-        plan = planning.from_json(about["plan"])
-        devices.choose_device(str(plan.device))
-    except (KeyError, TypeError, ValueError, RuntimeError, InputError):
+    plan = planning.from_json(about.get("plan", {}))
+    if plan is None or (plan.by_winograd and not winograd.available()):
         return None
-    return None if plan.by_winograd and not winograd.available() else plan
+    try:
+        devices.choose_device(str(plan.device))
+    except InputError:
+        return None
+    return plan
 
 
 class Keeper:

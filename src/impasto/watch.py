@@ -24,6 +24,7 @@ __all__ = [
     "loss_log",
     "progress",
     "snapshot_name",
+    "snapshot_of",
     "snapshots",
     "summary",
     "timelapse",
@@ -190,6 +191,16 @@ def snapshot_name(out: Path, iteration: int) -> Path:
         'out.0020.png'
     """
     return out.with_name(f"{out.stem}.{iteration:04d}{out.suffix}")
+
+
+def snapshot_of(path: Path) -> Path:
+    """Return the picture that a file would be a snapshot of, by its name; itself if it is none.
+
+    Example:
+        >>> snapshot_of(Path("out.0020.png")).name, snapshot_of(Path("out.png")).name
+        ('out.png', 'out.png')
+    """
+    return path.with_name(re.sub(r"\.\d{4,}(?=\.[^.]+$)", "", path.name))
 
 
 def existing_snapshots(out: Path, every: int) -> list[Path]:
