@@ -11,7 +11,7 @@ demo: $(VENV)/installed  ## stylise a built-in photograph with a built-in painti
 setup: $(VENV)/developer  ## make .venv with everything a developer needs
 
 test: setup lint  ## run everything that CI runs
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -189,6 +191,25 @@ def test_on_a_terminal_progress_shows_the_terms_and_leaves_no_bar() -> None:
     assert "iteration 40 of 40" in shown
     assert "total 0.5  content 1  style 0.25" in shown
     assert shown.endswith("\x1b[2K"), "the bar is still there"
+
+
+def test_timings_say_how_long_every_stage_took(carried_out: Callable[..., list[Event]]) -> None:
+    text = io.StringIO()
+    began = time.monotonic() - 5
+    with watch.timings(Console(file=text, width=160), began) as watcher:
+        carried_out([watcher])
+    took = time.monotonic() - began
+    stages = [re.fullmatch(r" *([0-9.]+) s  (.*)", line) for line in text.getvalue().splitlines()]
+    assert [stage and stage[2] for stage in stages] == [
+        "program loaded",
+        "pictures read, plan made, network loaded",
+        "targets, and the losses of the start",
+        "4 iterations, 5 evaluations",
+        "picture written and measured",
+    ]
+    seconds = [float(stage[1]) for stage in stages if stage]
+    assert seconds[0] >= 5
+    assert sum(seconds) == pytest.approx(took, abs=0.1)
 
 
 def test_total_variation_is_shown_where_it_counts() -> None:

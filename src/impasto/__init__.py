@@ -11,11 +11,15 @@ Submodules load when they are first used, so that importing this package does no
 """
 
 import importlib
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from impasto import errors, events, images, measures, samples, transfer
     from impasto.recipe import Recipe
+
+BEGAN = time.monotonic()
+"""When the program was loaded, for `--timings`."""
 
 __all__ = ["Recipe", "errors", "events", "images", "measures", "samples", "transfer"]
 

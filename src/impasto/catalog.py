@@ -90,6 +90,6 @@ PRESETS: dict[str, Preset] = {
     ),
     "gatys": Preset(
         "the report's equations with L-BFGS, as Gatys et al. descend",
-        {**_REPORT, "optimizer": "lbfgs"},
+        {**_REPORT, "optimizer": "lbfgs", "precondition": 0.0},
     ),
 }

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
+from impasto import BEGAN
 from impasto.catalog import COMMANDS, OPTIMIZERS, PRESETS, STYLE_LOSSES
 from impasto.errors import DifferError, InputError, near, shown
 from impasto.files import NAME, is_pattern
@@ -82,6 +84,8 @@ class _Descent:
     trust_input: Flag = False
     """Decode pictures without a process of their own that hostile files could do no harm beyond: for
     your own files, some tenths of a second sooner."""
+    timings: Flag = False
+    """Say at the end how long each stage took."""
     dry_run: Flag = False
     """Print the plan, with the memory and the time that it will take, and stop."""
 
@@ -156,6 +160,9 @@ class _Descent:
             watchers = [stack.enter_context(watch.progress(console))]
             if files.log:
                 watchers.append(stack.enter_context(watch.loss_log(files.log)))
+            if self.timings:
+                began = time.monotonic() if shared else BEGAN
+                watchers.append(stack.enter_context(watch.timings(console, began)))
             result = runs.carry_out(
                 self.recipe,
                 files,

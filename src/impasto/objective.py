@@ -75,10 +75,11 @@ class Regions(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The losses of a picture and the gradient of their total, ``[3, H, W]``."""
+    """A picture's losses, the gradient of their total, ``[3, H, W]``, and which pixels are to stay."""
 
     losses: Losses
     gradient: Tensor
+    held: Tensor | None = None
 
 
 @dataclass(frozen=True)

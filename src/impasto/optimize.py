@@ -18,6 +18,7 @@ from torch import Tensor
 from impasto.errors import RunError
 from impasto.events import Losses, Step
 from impasto.objective import Evaluation
+from impasto.preconditioner import Preconditioner
 from impasto.recipe import Recipe
 
 __all__ = ["OPTIMIZERS", "Method", "Outcome", "descend", "pictures_held", "spare_compiler"]
@@ -171,11 +172,12 @@ class FirstOrder:
 
 
 class LBFGS:
-    """torch's L-BFGS with strong-Wolfe line search, on pixels x = (1 - cos z) / 2: in 0..1 for any z.
+    """torch's L-BFGS with strong-Wolfe line search, on u of pixels x = (1 - cos z) / 2, z = z_0 + P u.
 
     Reference: Nocedal and Wright, "Numerical Optimization" (2006), chapters 3 and 7. The picture on
-    disk is what counts, and L-BFGS without a box walks far outside it. A cosine leaves the walls of
-    the box sooner than a sigmoid does: its slope there is sqrt(x (1 - x)), not x (1 - x).
+    disk is what counts, and L-BFGS without a box walks far outside it; these pixels are in 0..1 for any
+    angle z. A cosine leaves the walls of the box sooner than a sigmoid does: its slope there is
+    sqrt(x (1 - x)), not x (1 - x). P is the `Preconditioner`, `Recipe.precondition` its power.
 
     Nothing is evaluated twice: torch asks for value and gradient at the point where the last line
     search ended, which is among the points evaluated there. The value is divided by the start's, as
@@ -190,20 +192,24 @@ class LBFGS:
         self.evaluate = evaluate
         self.history = recipe.history
         self.move = _FIRST_MOVE
-        self._stand_at(torch.acos(1 - 2 * start.clamp(self._EDGE, 1 - self._EDGE)))
+        self.precondition = Preconditioner(start, recipe.precondition, recipe.tileable)
+        angles = torch.acos(1 - 2 * start.clamp(self._EDGE, 1 - self._EDGE))
+        self._stand_at(angles, torch.zeros_like(angles))
         self.unit = abs(self.losses.total) or 1.0
         self._restart()
 
-    def _stand_at(self, angles: Tensor) -> None:
+    def _stand_at(self, origin: Tensor, way: Tensor) -> None:
+        self.origin = origin
+        self.held: Tensor | None = None
         self.tried: list[_Point] = []
-        self.here = self._point(angles)
-        self.picture, self.losses = self.here.picture, self.here.losses
+        self.here = self._point(way)
+        self.picture, self.losses = _picture_at(self._angles(way)), self.here.losses
 
     def _restart(self) -> None:
         """Forget the curvature; the next step is a scaled step along the gradient."""
-        self.angles = self.here.angles.clone().requires_grad_()
+        self.way = self.here.way.clone().requires_grad_()
         self.lbfgs = torch.optim.LBFGS(
-            [self.angles],
+            [self.way],
             max_iter=1,
             max_eval=_LINE_SEARCH + 1,
             history_size=self.history,
@@ -223,10 +229,10 @@ class LBFGS:
             was_fresh = self.fresh
             self._set_rate()
             self.lbfgs.step(self._value)  # type: ignore[no-untyped-call]
-            end = self._point(self.angles.detach())
+            end = self._point(self.way.detach())
             if end.losses.total < self.losses.total:
                 self.here, self.tried, self.fresh = end, [end], False
-                self.picture, self.losses = end.picture, end.losses
+                self.picture, self.losses = _picture_at(self._angles(end.way)), end.losses
                 return
             self._restart()
             if was_fresh:
@@ -237,27 +243,43 @@ class LBFGS:
         """Set torch's rate: 1, but in a fresh start what moves the mean pixel by ``self.move``."""
         (group,) = self.lbfgs.param_groups
         group["lr"] = 1.0
-        slope = self.here.slope
-        gradient = slope * self.here.gradient / self.unit
-        per_unit = (slope * gradient).abs().mean().item()
-        if self.fresh and per_unit > 0:
+        if not self.fresh:
+            return
+        gradient = self._gradient(self.here)
+        turn = self._turned(gradient)
+        per_unit = (_slope_at(self._angles(self.here.way)) * turn).abs().mean().item()
+        if per_unit > 0:
             # No angle turns by more than half a turn: beyond it the cosine only comes back.
-            rate = min(self.move / per_unit, math.pi / gradient.abs().max().item())
+            rate = min(self.move / per_unit, math.pi / turn.abs().max().item())
             # torch multiplies its first step by min(1, 1 / ||g||_1): undo that.
             group["lr"] = rate * max(1.0, gradient.abs().sum().item())
 
     def _value(self) -> float:
-        point = self._point(self.angles.detach())
-        self.angles.grad = point.slope.mul_(point.gradient).div_(self.unit)
+        point = self._point(self.way.detach())
+        self.way.grad = self._gradient(point)
         return point.losses.total / self.unit
 
-    def _point(self, angles: Tensor) -> "_Point":
-        """Return picture and evaluation at ``angles``, from memory where they are known."""
+    def _turned(self, way: Tensor) -> Tensor:
+        """Return P u, but no turn for pixels that are to stay."""
+        turned = self.precondition(way)
+        return turned if self.held is None else turned.masked_fill(self.held, 0)
+
+    def _angles(self, way: Tensor) -> Tensor:
+        return self.origin + self._turned(way)
+
+    def _gradient(self, point: "_Point") -> Tensor:
+        """Return the derivative of the total, over the start's, by u."""
+        slope = _slope_at(self._angles(point.way))
+        return self.precondition(slope.mul_(point.gradient).div_(self.unit))
+
+    def _point(self, way: Tensor) -> "_Point":
+        """Return picture and evaluation at ``way``, which is u, from memory where they are known."""
         for point in self.tried:
-            if torch.equal(point.angles, angles):
+            if torch.equal(point.way, way):
                 return point
-        found = self.evaluate(_picture_at(angles))
-        point = _Point(angles.clone(), found.losses, found.gradient)
+        found = self.evaluate(_picture_at(self._angles(way)))
+        self.held = found.held
+        point = _Point(way.clone(), found.losses, found.gradient)
         # torch asks again for where a line search began, and where it ended: at its last or its
         # lowest point. Nothing else is kept.
         lowest = min([*self.tried[1:], point], key=lambda tried: tried.losses.total)
@@ -271,9 +293,10 @@ class LBFGS:
         self._restart()
 
     def state(self) -> dict[str, Any]:
-        """Return the angles and torch's L-BFGS state."""
+        """Return where it began, how far it has come, and torch's L-BFGS state."""
         return {
-            "angles": self.here.angles,
+            "origin": self.origin,
+            "way": self.here.way,
             "fresh": self.fresh,
             "move": self.move,
             "unit": self.unit,
@@ -283,7 +306,7 @@ class LBFGS:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.move, self.unit = state["move"], state["unit"]
-        self._stand_at(state["angles"])
+        self._stand_at(state["origin"], state["way"])
         self._restart()
         self.fresh = state["fresh"]
         self.lbfgs.load_state_dict(copy.deepcopy(state["lbfgs"]))
@@ -292,23 +315,19 @@ class LBFGS:
 class _Point(NamedTuple):
     """Where a line search has been."""
 
-    angles: Tensor
+    way: Tensor
     losses: Losses
     gradient: Tensor
 
-    @property
-    def picture(self) -> Tensor:
-        """The pixels x = (1 - cos z) / 2."""
-        return _picture_at(self.angles)
-
-    @property
-    def slope(self) -> Tensor:
-        """The derivative dx/dz = sin(z) / 2."""
-        return torch.sin(self.angles).div_(2)
-
 
 def _picture_at(angles: Tensor) -> Tensor:
+    """Return the pixels x = (1 - cos z) / 2."""
     return torch.cos(angles).neg_().add_(1).div_(2)
+
+
+def _slope_at(angles: Tensor) -> Tensor:
+    """Return the derivative dx/dz = sin(z) / 2."""
+    return torch.sin(angles).div_(2)
 
 
 class Multistart:

@@ -368,7 +368,8 @@ def _holding(objective: Objective, keep: Tensor | None) -> Callable[[Tensor], Ev
 
     def evaluate(picture: Tensor) -> Evaluation:
         found = objective(picture)
-        return Evaluation(found.losses, found.gradient.masked_fill_(keep.to(picture.device), 0))
+        held = keep.to(picture.device)
+        return Evaluation(found.losses, found.gradient.masked_fill_(held, 0), held)
 
     return evaluate
 

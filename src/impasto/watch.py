@@ -29,6 +29,7 @@ __all__ = [
     "summary",
     "timelapse",
     "timelapse_folder",
+    "timings",
 ]
 
 Watcher = Callable[[Event], None]
@@ -112,6 +113,29 @@ def _lines(console: Console) -> Iterator[Watcher]:
             console.print(f"note: {shown(event.note)}", highlight=False, soft_wrap=True, markup=False)
 
     yield watch
+
+
+@contextmanager
+def timings(console: Console, began: float) -> Iterator[Watcher]:
+    """Say at the end how long each stage of a run took, the first since ``began`` (`time.monotonic`)."""
+    stages = {"program loaded": time.monotonic()}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Started):
+            done = "pictures read, plan made, network loaded"
+        elif isinstance(event, Step):
+            done = "targets, and the losses of the start"
+        elif isinstance(event, Finished):
+            done = f"{event.iterations} iterations, {event.evaluations} evaluations"
+        else:
+            return
+        stages.setdefault(done, time.monotonic())
+
+    yield watch
+    stages["picture written and measured"] = time.monotonic()
+    for done, ended in stages.items():
+        console.print(f"{ended - began:8.2f} s  {done}", highlight=False, soft_wrap=True, markup=False)
+        began = ended
 
 
 def _opening(event: Started) -> str:

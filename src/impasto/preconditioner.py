@@ -1,0 +1,64 @@
+"""Steps made longer at low frequencies, where style losses are flat. Pure."""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["Preconditioner"]
+
+_CORNER = 0.01
+"""Cycles per pixel below which all frequencies are scaled alike: strokes over 100 px have no scale."""
+
+
+class Preconditioner:
+    """The symmetric linear map P of pictures ``[C, H, W]`` that scales each frequency.
+
+    A frequency of f = (f_y, f_x) cycles per pixel is multiplied by
+
+        (|f|^2 + 0.01^2)^(-power/2), over the root of the mean of its squares,
+
+    in an orthonormal basis B of cosines, for which a picture's surroundings are its mirror image;
+    P = B' S B. Where pictures repeat (``wrap``) the basis is cos + sin. No power, no change, to the bit.
+
+    The products with the two bases take 4 C H W (H + W) operations: up to 1000 px less than a hundredth
+    of an evaluation's.
+
+    Reference: Olah, Mordvintsev and Schubert, "Feature Visualization" (2017), who descend in a
+    decorrelated basis; the transforms are Bracewell's "The Hartley Transform" (1986) and the DCT-II of
+    Ahmed, Natarajan and Rao, "Discrete Cosine Transform" (1974).
+
+    Example:
+        >>> apply = Preconditioner(torch.zeros(3, 8, 8), power=0.5)
+        >>> a, b = torch.rand(3, 8, 8), torch.rand(3, 8, 8)
+        >>> torch.allclose((apply(a) * b).sum(), (a * apply(b)).sum())
+        True
+    """
+
+    def __init__(self, like: Tensor, power: float, wrap: bool = False) -> None:
+        """Make the bases for pictures ``like`` this one."""
+        self.power = power
+        if power:
+            (rows, high), (columns, wide) = (_basis(side, wrap) for side in like.shape[1:])
+            squares = high[:, None] ** 2 + wide**2 + _CORNER**2
+            scale = squares ** (-power / 2)
+            self.rows, self.columns = rows.to(like), columns.to(like)
+            self.scale = (scale / scale.square().mean().sqrt()).to(like)
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """Return P times a picture."""
+        if not self.power:
+            return picture
+        waves = self.rows @ picture @ self.columns.T
+        return self.rows.T @ waves.mul_(self.scale) @ self.columns
+
+
+def _basis(side: int, wrap: bool) -> tuple[Tensor, Tensor]:
+    """Return an orthonormal basis ``[side, side]``, a wave in each row, and its cycles per pixel."""
+    number = torch.arange(side, dtype=torch.float64)
+    if wrap:
+        turns = 2 * math.pi / side * (number[:, None] * number % side)
+        return (turns.cos() + turns.sin()) / math.sqrt(side), number.minimum(side - number) / side
+    waves = torch.cos(math.pi / side * number[:, None] * (number + 0.5)) * math.sqrt(2 / side)
+    waves[0] = 1 / math.sqrt(side)
+    return waves, number / (2 * side)

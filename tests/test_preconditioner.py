@@ -1,0 +1,64 @@
+"""Laws of the map that makes steps longer at low frequencies."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from impasto.preconditioner import Preconditioner
+
+every_border = pytest.mark.parametrize("wrap", [False, True])
+every_size = pytest.mark.parametrize("size", [(1, 1), (5, 8), (33, 16), (64, 47)])
+
+
+def pictures(height: int, width: int, count: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, height, width, generator=generator, dtype=torch.float64)
+
+
+@every_border
+@every_size
+@pytest.mark.parametrize("power", [0.5, 2.0])
+def test_it_is_linear_symmetric_and_positive(size: tuple[int, int], power: float, wrap: bool) -> None:
+    one, other = pictures(*size)
+    apply = Preconditioner(one, power, wrap)
+    torch.testing.assert_close(apply(one + 2 * other), apply(one) + 2 * apply(other))
+    torch.testing.assert_close((apply(one) * other).sum(), (one * apply(other)).sum())
+    assert (apply(one) * one).sum() > 0
+
+
+@every_border
+def test_without_a_power_nothing_changes(wrap: bool) -> None:
+    (one,) = pictures(9, 7, 1)
+    assert Preconditioner(one, 0, wrap)(one) is one
+
+
+@every_size
+def test_a_wave_is_scaled_by_its_frequency_alone(size: tuple[int, int]) -> None:
+    height, width = size
+    y = torch.arange(height, dtype=torch.float64)[:, None]
+    x = torch.arange(width, dtype=torch.float64)
+    apply = Preconditioner(torch.zeros(1, *size, dtype=torch.float64), 0.5)
+    gains = []
+    for high, wide in ((0, 0), (1 % height, 0), (height - 1, width - 1)):
+        wave = (math.pi * high * (y + 0.5) / height).cos() * (math.pi * wide * (x + 0.5) / width).cos()
+        cycles = math.hypot(high / (2 * height), wide / (2 * width))
+        found = apply(wave[None])[0]
+        gain = (found * wave).sum() / wave.square().sum()
+        torch.testing.assert_close(found, gain * wave, rtol=1e-9, atol=1e-12)
+        gains.append(gain.item() * math.hypot(cycles, 0.01) ** 0.5)
+    assert gains == pytest.approx([gains[0]] * 3)
+
+
+def test_a_picture_that_repeats_is_the_same_map_wherever_it_begins() -> None:
+    (one,) = pictures(12, 17, 1)
+    apply = Preconditioner(one, 0.5, wrap=True)
+    torch.testing.assert_close(apply(one.roll((5, 3), (1, 2))), apply(one).roll((5, 3), (1, 2)))
+
+
+@every_border
+def test_the_scales_have_a_mean_square_of_one(wrap: bool) -> None:
+    (one,) = pictures(24, 40, 1)
+    apply = Preconditioner(one, 0.7, wrap)
+    assert apply.scale.square().mean().item() == pytest.approx(1)
