@@ -1,4 +1,4 @@
-"""The figures of the report, and the studies its conclusion asks for: a module each, listed without torch.
+"""The report's figures and the studies its conclusion asks for: a module each, listed without torch.
 
 A module opens with what it shows, the command, what it takes and what to look for; `recipes` is a loop
 that yields its runs. Runs of all studies lie in one folder and are known by what makes them: what two
@@ -140,8 +140,9 @@ def present(study: "Study", cells: Sequence["Cell"], outcomes: Sequence["Outcome
         raise InputError(f"cannot make the folder {out}: {error.strerror}") from None
     entries = results.gather(cells, outcomes)
     results.write_csv(study.name, entries, out / "results.csv")
-    sheets.write(study, entries, out)
-    return pages.write(study, entries, out / "index.html")
+    figures = sheets.draw(study, entries)
+    sheets.write(figures, out)
+    return pages.write(study, entries, figures, out / "index.html")
 
 
 def _study(name: str, note: str) -> "Study":
