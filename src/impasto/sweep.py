@@ -258,7 +258,7 @@ def _said(folder: Path) -> _Said:
 
 @dataclass(frozen=True)
 class _Task:
-    """A run that is to be carried out, as it may travel."""
+    """A run that is to be carried out, as it may travel: what it is to say of itself is said."""
 
     folder: Path
     recipe: Recipe
@@ -267,6 +267,7 @@ class _Task:
     snapshots: tuple[int, ...]
     weights: str
     command: str
+    toml: str
     every: float
     threads: int | None
 
@@ -344,7 +345,7 @@ def _carried_out(task: _Task, watchers: Sequence[Watcher], shared: Shared | None
             (folder / "run.json").unlink()
         (folder / "steps").mkdir(parents=True, exist_ok=True)
         with files.atomic_write(folder / "recipe.toml") as file:
-            file.write(as_toml(_nameless(task.recipe)).encode())
+            file.write(task.toml.encode())
         # What was killed between its picture and run.json has its picture.
         if not _is_painted(task):
             _paint(task, watchers, shared)
@@ -489,9 +490,18 @@ def carry_out(
 
 def _task(cell: Cell, folder: Path, sha256: str, every: float, threads: int | None) -> _Task:
     recipe = sized(cell.recipe, cell.content, cell.styles)
-    snapshots = tuple(sorted(set(cell.snapshots)))
-    said = command_of(cell)
-    return _Task(folder, recipe, cell.content, cell.styles, snapshots, sha256, said, every, threads)
+    return _Task(
+        folder=folder,
+        recipe=recipe,
+        content=cell.content,
+        styles=cell.styles,
+        snapshots=tuple(sorted(set(cell.snapshots))),
+        weights=sha256,
+        command=command_of(cell),
+        toml=as_toml(_nameless(cell.recipe)),
+        every=every,
+        threads=threads,
+    )
 
 
 def _here(tasks: Iterable[_Task], watchers: Sequence[Watcher]) -> Iterator[tuple[Path, _Failure | None]]:
