@@ -2,16 +2,23 @@
 
 import dataclasses
 import json
+import pickle
 import shlex
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
+from distributed import LocalCluster
 
-from impasto import runs, sweep
+from impasto import clusters, files, runs, sweep
 from impasto.__main__ import main
 from impasto.errors import InputError, Interrupted, RunError
 from impasto.recipe import Recipe, read_toml
@@ -204,3 +211,233 @@ def test_every_option_can_be_said_in_words() -> None:
     for field in dataclasses.fields(Recipe):
         assert field.default is not dataclasses.MISSING, field.name
     assert Recipe().words() == []
+
+
+# --- elsewhere ------------------------------------------------------------------------------------
+
+
+class Far(Executor):
+    """Workers that see no folder of this machine: what they are to read must be brought to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def submit(self, fn: Any, /, task: Any, carried: Any) -> Future[Any]:  # type: ignore[override]
+        there = {path: self.folder / path.name for path in task.inputs}
+        future: Future[Any] = Future()
+        task = replace(task.with_inputs(there), folder=self.folder / task.folder.name)
+        future.set_result(pickle.loads(pickle.dumps(fn(task, carried))))
+        return future
+
+
+class Deadly(Executor):
+    """Workers that die of a run: of one seed always, of the others the first time."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.tried = seed, Counter[int]()
+
+    def submit(self, fn: Any, /, task: Any, carried: Any) -> Future[Any]:  # type: ignore[override]
+        seed, future = task.recipe.seed, Future[Any]()
+        self.tried[seed] += 1
+        if seed == self.seed or self.tried[seed] == 1:
+            task.folder.mkdir(parents=True, exist_ok=True)
+            (task.folder / "recipe.toml").write_text("begun")
+            future.set_exception(BrokenExecutor("a process was terminated abruptly"))
+        else:
+            future.set_result(fn(task, carried))
+        return future
+
+
+def test_results_come_back_from_where_no_folder_is_shared(pictures: Path, tmp_path: Path) -> None:
+    one = cell(pictures, snapshots=(1,), init=str(pictures / "photo.png"))
+    (here,) = carried_out([one], tmp_path / "here")
+    (far,) = carried_out([one], tmp_path / "out", executor=Far(tmp_path / "far"))
+    assert far.error == ""
+    assert sweep.is_whole(far.folder)
+    for name in (*SAME, "steps/00001.png"):
+        assert (far.folder / name).read_bytes() == (here.folder / name).read_bytes()
+    assert not list((tmp_path / "far").glob("*")), "nothing is written where it is not seen"
+    assert not list((files.state_folder() / "sweep").glob("*")), "nor is anything left behind"
+
+
+def test_inputs_are_named_by_their_content(pictures: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        found = carried_out([cell(pictures, seed=seed) for seed in (0, 1)], tmp_path, executor=executor)
+    assert [one.error for one in found] == ["", ""]
+    names = {path.name for path in (tmp_path / "inputs").iterdir()}
+    assert names == {f"{files.sha256(pictures / name)}.png" for name in ("photo.png", "painting.png")}
+    assert "photo.png painting.png" in sweep.read(found[0].folder).command
+
+
+def test_a_run_that_fails_three_times_is_told_of_and_the_rest_completes(
+    pictures: Path, tmp_path: Path
+) -> None:
+    executor = Deadly(seed=1)
+    found = carried_out([cell(pictures, seed=seed) for seed in (0, 1, 2)], tmp_path, executor=executor)
+    assert executor.tried == {0: 2, 1: 3, 2: 2}
+    errors = {one.cell.recipe.seed: one.error for one in found}
+    assert errors.pop(1).startswith("lost with its worker: BrokenExecutor: a process was terminated")
+    assert set(errors.values()) == {""}
+
+
+def test_an_executor_that_takes_nothing_is_told_of(pictures: Path, tmp_path: Path) -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    (found,) = carried_out([cell(pictures)], tmp_path, executor=executor)
+    assert "cannot schedule new futures after shutdown" in found.error
+
+
+def test_a_cluster_that_is_there_is_used(pictures: Path, tmp_path: Path) -> None:
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        clusters.connected(cluster.scheduler_address) as executor,
+    ):
+        (found,) = carried_out([cell(pictures)], tmp_path / "out", executor=executor)
+    assert found.error == ""
+    (here,) = carried_out([cell(pictures)], tmp_path / "here")
+    for name in SAME:
+        assert (found.folder / name).read_bytes() == (here.folder / name).read_bytes()
+
+
+def test_the_settings_of_tls_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def client(address: str, **more: Any) -> Any:
+        seen.append((address, more["security"]))
+        raise OSError("nobody is there")
+
+    monkeypatch.setattr(distributed, "Client", client)
+    tls = clusters.TLS(Path("ca.pem"), Path("cert.pem"), Path("key.pem"))
+    said = "--cluster tls://host:1 cannot be used: nobody is there"
+    with pytest.raises(InputError, match=said), clusters.connected("tls://host:1", tls):
+        pass
+    ((address, security),) = seen
+    assert address == "tls://host:1"
+    assert security.require_encryption
+    assert security.tls_ca_file == "ca.pem"
+    assert (security.tls_client_cert, security.tls_client_key) == ("cert.pem", "key.pem")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+SMALL = ("--size", "32", "--iterations", "2", "--precision", "float32", "--threads", "1")
+
+
+@pytest.fixture
+def studio(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(pictures)
+    return pictures
+
+
+def swept(*words: str) -> int:
+    return main(("sweep", "photo.png", "painting.png", *SMALL, *words))
+
+
+def test_the_command_carries_out_every_combination(
+    studio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--vary", "beta=1,2e0", "--vary", "style-layers=conv1_1,conv1_1 conv2_1")
+    assert swept(*words, "--seeds", "2", "--alpha", "0.1") == 0
+    out, err = capsys.readouterr()
+    assert out == "wrote sweep/index.html\n"
+    assert "8 of 8: style-layers = conv1_1 conv2_1, seed 1, beta = 2e0 in " in err
+    found = [Recipe(**read_toml(path)) for path in studio.glob("sweep/runs/*/recipe.toml")]  # type: ignore[arg-type]
+    said = {(one.beta, one.style_layers, one.seed, one.alpha) for one in found}
+    layers = (("block1_conv1",), ("block1_conv1", "block2_conv1"))
+    assert said == {(b, style, seed, 0.1) for b in (1, 2) for style in layers for seed in (0, 1)}
+    assert (studio / "sweep" / "results.csv").read_text().count("\n") == 9
+    before = {path: path.stat().st_mtime_ns for path in studio.glob("sweep/runs/*/picture.png")}
+    assert swept(*words, "--seeds", "2", "--alpha", "0.1") == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "a rerun computes nothing"
+
+
+def test_what_is_true_or_false_is_varied_too(studio: Path) -> None:
+    assert swept("--vary", "tileable=true,false") == 0
+    found = {read_toml(path)["tileable"] for path in studio.glob("sweep/runs/*/recipe.toml")}
+    assert found == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--vary betta=1", "--vary betta: there is no such option; did you mean beta?"),
+        ("--vary beta", "--vary beta: give NAME=VALUE,VALUE"),
+        ("--vary beta=1,,2", "--vary beta=1,,2: give NAME=VALUE,VALUE"),
+        ("--vary", "--vary"),
+        ("--vary beta=1 --vary beta=2", "--vary beta is given twice"),
+        ("--vary beta=1 --beta 2", "--vary beta and --beta contradict each other"),
+        ("--vary tileable=true --no-tileable", "--vary tileable and --tileable contradict"),
+        ("--vary seed=1,2 --seeds 2", "--vary seed and --seeds contradict each other"),
+        ("--vary tileable=1", "--vary tileable=1: use true or false"),
+        ("--vary beta=-1", "--beta -1.0 is not allowed; it should be greater than or equal to 0"),
+        ("--vary pooling=average,avrage", "--pooling"),
+        ("--vary style-layers=conv9_9", "conv9_9"),
+        ("--vary optimizer=adam,lbgfs", "unknown optimizer 'lbgfs'"),
+        ("--seeds 0", "--seeds is a number from 1 on"),
+        ("--workers -1", "--workers and --threads are numbers from 1 on"),
+        ("--workers 2 --cluster tcp://127.0.0.1:1", "use one of them"),
+        ("--tls-ca ca.pem", "are for a --cluster"),
+        ("--checkpoint-every -1", "--checkpoint-every must be seconds"),
+        ("--cluster nonsense://", "--cluster nonsense:// cannot be used"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(
+    studio: Path, capsys: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    assert swept(*words.split()) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (studio / "sweep").exists()
+
+
+@pytest.mark.usefixtures("studio")
+def test_a_varied_option_is_refused_as_its_flag_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("beta", "much"), ("levels", "0"), ("color", "blue"), ("padding", "none")):
+        assert main(("transfer", "photo.png", "painting.png", f"--{name}", value)) == 2
+        by_flag = capsys.readouterr().err.replace("impasto transfer --help", "impasto sweep --help")
+        assert swept("--vary", f"{name}={value}") == 2
+        assert capsys.readouterr().err == by_flag
+
+
+def test_a_failed_run_is_told_of_at_the_end(
+    studio: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runs.carry_out
+
+    def failing(recipe: Recipe, *rest: Any, **more: Any) -> runs.Result:
+        if recipe.beta == 2:
+            raise MemoryError
+        return real(recipe, *rest, **more)
+
+    monkeypatch.setattr(runs, "carry_out", failing)
+    assert swept("--vary", "beta=1,2") == 70
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "2 of 2: beta = 2 failed: MemoryError",
+        "impasto: 1 of 2 runs failed, as said above; the same command tries them again",
+    ]
+    assert (studio / "sweep" / "index.html").exists()
+
+
+def test_studies_are_listed_without_torch() -> None:
+    script = "import sys; from impasto.__main__ import main; main(['study', 'list'])"
+    script += "; print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *studies, torch = said.stdout.splitlines()
+    assert torch == "False"
+    assert studies[0].startswith("figure-1 ")
+
+
+def test_the_command_carries_out_studies(studio: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--size", "64", "--iterations-scale", "0.004", "--threads", "1", "-o", "out")
+    assert main(("study", "figure-8", *words)) == 0
+    assert (studio / "out" / "figure-8" / "index.html").exists()
+    assert main(("study", "figure-9", *words)) == 2
+    assert "unknown study 'figure-9'" in capsys.readouterr().err

@@ -17,9 +17,10 @@ import json
 import os
 import shlex
 import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +46,9 @@ _FILE = "file"
 
 _ATTEMPTS = 3
 """A run that failed so often without having come further is given up."""
+
+_LOST = 10
+"""Nor is one tried more often that was lost with workers that had not begun it."""
 
 _APART = (
     "alpha",
@@ -254,7 +258,7 @@ def _said(folder: Path) -> _Said:
 
 @dataclass(frozen=True)
 class _Task:
-    """A run that is to be carried out, as it may travel."""
+    """A run that is to be carried out, as it may travel: what it is to say of itself is said."""
 
     folder: Path
     recipe: Recipe
@@ -263,6 +267,7 @@ class _Task:
     snapshots: tuple[int, ...]
     weights: str
     command: str
+    toml: str
     every: float
     threads: int | None
 
@@ -298,6 +303,8 @@ class _Failure(NamedTuple):
     error: str
     final: bool = False
     exit_code: int = 70
+    lost: bool = False
+    """Nobody has answered: the worker died, or could not be reached."""
 
 
 def _tried(
@@ -338,7 +345,7 @@ def _carried_out(task: _Task, watchers: Sequence[Watcher], shared: Shared | None
             (folder / "run.json").unlink()
         (folder / "steps").mkdir(parents=True, exist_ok=True)
         with files.atomic_write(folder / "recipe.toml") as file:
-            file.write(as_toml(_nameless(task.recipe)).encode())
+            file.write(task.toml.encode())
         # What was killed between its picture and run.json has its picture.
         if not _is_painted(task):
             _paint(task, watchers, shared)
@@ -468,22 +475,33 @@ def carry_out(
         if folder not in by_folder and not is_whole(folder):
             missing.append(_task(cell, folder, known[pinned], every, threads))
         by_folder.setdefault(folder, []).append(cell)
-    for folder in set(by_folder) - {task.folder for task in missing}:
-        yield from (Outcome(cell, folder) for cell in by_folder[folder])
+    to_do = {task.folder for task in missing}
+    for folder, several in by_folder.items():
+        if folder not in to_do:
+            yield from (Outcome(cell, folder) for cell in several)
     if executor is None:
         ended = _here(missing, watchers)
     else:
         ended = _elsewhere(_with_copies(missing, out.absolute() / "inputs"), executor)
     for folder, failure in ended:
-        error, _, code = failure or _Failure("", exit_code=0)
+        error, code = (failure.error, failure.exit_code) if failure else ("", 0)
         yield from (Outcome(cell, folder, error, code) for cell in by_folder[folder])
 
 
 def _task(cell: Cell, folder: Path, sha256: str, every: float, threads: int | None) -> _Task:
     recipe = sized(cell.recipe, cell.content, cell.styles)
-    snapshots = tuple(sorted(set(cell.snapshots)))
-    said = command_of(cell)
-    return _Task(folder, recipe, cell.content, cell.styles, snapshots, sha256, said, every, threads)
+    return _Task(
+        folder=folder,
+        recipe=recipe,
+        content=cell.content,
+        styles=cell.styles,
+        snapshots=tuple(sorted(set(cell.snapshots))),
+        weights=sha256,
+        command=command_of(cell),
+        toml=as_toml(_nameless(cell.recipe)),
+        every=every,
+        threads=threads,
+    )
 
 
 def _here(tasks: Iterable[_Task], watchers: Sequence[Watcher]) -> Iterator[tuple[Path, _Failure | None]]:
@@ -534,24 +552,34 @@ def _perform(task: _Task, carried: Mapping[str, bytes] | None = None) -> _Answer
     return answer
 
 
-@dataclass
 class _Attempts:
-    """How often a run failed without having come further, and how far it came."""
+    """How often a run failed without having come further, and how often it was lost before it began."""
 
-    task: _Task
-    carries: bool = False
-    failures: int = 0
-    furthest: int = field(default=-1)
+    def __init__(self, task: _Task) -> None:
+        """Nothing was tried yet."""
+        self.task, self.carries = task, False
+        self._failures = self._lost = 0
+        self._begun, self._furthest = self._seen()
 
     def again(self, failure: _Failure) -> bool:
         """Count a failure; say whether to try again."""
-        with contextlib.suppress(OSError):
-            log = self.task.folder / "losses.csv"
-            size = log.stat().st_size
-            if size > self.furthest:
-                self.failures, self.furthest = 0, size
-        self.failures += 1
-        return not failure.final and self.failures < _ATTEMPTS
+        begun, size = self._seen()
+        if begun == self._begun and failure.lost and not self.carries:
+            self._lost += 1  # it waited for a worker that died of another run
+            return self._lost < _LOST
+        if size > self._furthest:
+            self._failures = 0
+        self._begun, self._furthest = begun, max(size, self._furthest)
+        self._failures += 1
+        return not failure.final and self._failures < _ATTEMPTS
+
+    def _seen(self) -> tuple[int, int]:
+        """Return when the run was last begun, and the size of its log."""
+        recipe, log = self.task.folder / "recipe.toml", self.task.folder / "losses.csv"
+        try:
+            return recipe.stat().st_mtime_ns, log.stat().st_size if log.exists() else 0
+        except OSError:
+            return 0, 0
 
 
 def _elsewhere(tasks: Sequence[_Task], executor: Executor) -> Iterator[tuple[Path, _Failure | None]]:
@@ -561,7 +589,12 @@ def _elsewhere(tasks: Sequence[_Task], executor: Executor) -> Iterator[tuple[Pat
     def submit(attempts: _Attempts) -> None:
         task = attempts.task
         carried = {path.name: path.read_bytes() for path in task.inputs} if attempts.carries else None
-        running[executor.submit(_perform, task, carried)] = attempts
+        try:
+            future = executor.submit(_perform, task, carried)
+        except Exception as error:  # an executor that takes no more
+            future = Future()
+            future.set_exception(error)
+        running[future] = attempts
 
     try:
         for task in tasks:
@@ -572,14 +605,16 @@ def _elsewhere(tasks: Sequence[_Task], executor: Executor) -> Iterator[tuple[Pat
                 folder = attempts.task.folder
                 try:
                     answer = future.result()
-                except Exception as error:  # the worker died, or could not be reached
-                    answer = _Answer(_Failure(_described(error)))
+                except Exception as error:
+                    why = textwrap.shorten(_described(error), 100)
+                    answer = _Answer(_Failure(f"lost with its worker: {why}", lost=True))
                 if answer.files:
                     _write(answer.files, folder)
                 failure = answer.failure
                 if failure is None and not is_whole(folder):
                     if not attempts.carries:
-                        submit(replace(attempts, carries=True))
+                        attempts.carries = True
+                        submit(attempts)
                         continue
                     failure = _Failure("its files did not arrive")
                 if failure and attempts.again(failure):
