@@ -72,7 +72,7 @@ def shown(page: Page) -> list[str]:
 
 
 def names(page: Page) -> list[str]:
-    return page.locator("tbody th > span").all_inner_texts()
+    return page.locator("tbody th span").all_inner_texts()
 
 
 def test_the_slider_turns_the_pictures_and_their_numbers(page: Page) -> None:

@@ -165,7 +165,7 @@ def _table(study: Study, entries: Sequence[Entry]) -> str:
     for entry in entries:
         last, copy = entry.last, _copy(entry.command, entry.name)
         values = [last.iteration, last.evaluations, last.seconds]
-        cells = [f"<th scope=row><span>{escape(entry.name)}</span>{copy}</th>"]
+        cells = [f"<th scope=row><div><span>{escape(entry.name)}</span>{copy}</div></th>"]
         cells += [f"<td data-value={value}>{_count(value)}</td>" for value in values]
         for name in numbers:
             value = last.values.get(name)

@@ -205,16 +205,17 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def text_of(value: float) -> str:
-    """Return a number as it stands below a picture: three digits.
+    """Return a number as it stands below a picture: three digits, or all of a whole one up to 9999.
 
     Example:
-        >>> text_of(0.01234), text_of(12345.0), text_of(0.5), text_of(0.0)
-        ('0.0123', '1.23e4', '0.500', '0')
+        >>> text_of(0.01234), text_of(0.5), text_of(1284.2), text_of(12345.0), text_of(0.0)
+        ('0.0123', '0.500', '1284', '1.23e4', '0')
     """
     if value == 0:
         return "0"
-    if 1e-3 <= abs(value) < 1e4:
-        short = f"{value:#.3g}"
-        return short.rstrip(".")
+    if 999.5 <= abs(value) < 9999.5:
+        return f"{value:.0f}"
+    if 1e-3 <= abs(value) < 999.5:
+        return f"{value:#.3g}".rstrip(".")
     digits, _, power = f"{value:.2e}".partition("e")
     return f"{digits}e{int(power)}"

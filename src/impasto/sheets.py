@@ -203,7 +203,7 @@ def sheet(study: Study, entries: Sequence[Entry]) -> "Figure":
     width = min(_LARGEST, (_WIDTH - gutter - _GAP * (most - 1)) / most)
     across = max(gutter + most * (width + _GAP) - _GAP, 6.5)
     heads = [
-        band.heads != before.heads if before else True
+        band.heads != before.heads[: len(band.heads)] if before else True
         for before, band in zip([None, *bands], bands, strict=False)
     ]
     heights = [
