@@ -7,11 +7,12 @@ ask anybody for anything. Texts are escaped; a picture's name cannot become mark
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -19,19 +20,22 @@ from impasto import files, images, quality, results, sheets
 from impasto.errors import InputError
 from impasto.results import Entry, Study, Taken
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["page", "write"]
 
 _SIDE = 256
 """The longest side of a picture on the page."""
 
 
-def write(study: Study, entries: Sequence[Entry], path: Path) -> Path:
-    """Write a study's page; return its path.
+def write(study: Study, entries: Sequence[Entry], figures: "Mapping[str, Figure]", path: Path) -> Path:
+    """Write a study's page with the figures of `sheets.draw`; return its path.
 
     Raises:
         InputError: it cannot be written.
     """
-    text = page(study, entries)
+    text = page(study, entries, figures)
     try:
         with files.atomic_write(path) as file:
             file.write(text.encode())
@@ -40,7 +44,7 @@ def write(study: Study, entries: Sequence[Entry], path: Path) -> Path:
     return path
 
 
-def page(study: Study, entries: Sequence[Entry]) -> str:
+def page(study: Study, entries: Sequence[Entry], figures: "Mapping[str, Figure]") -> str:
     """Return a study's page as one HTML document, which needs nothing but itself."""
     whole = [entry for entry in entries if entry.taken]
     stops = sorted({taken.iteration for entry in whole for taken in entry.taken})
@@ -56,8 +60,8 @@ def page(study: Study, entries: Sequence[Entry]) -> str:
         table=_table(study, whole),
         drawings="\n".join(
             f"<figure class=drawing>{sheets.svg(figure)}</figure>"
-            for draw in (sheets.pareto, sheets.curves)
-            if (figure := draw(study, entries))
+            for name, figure in figures.items()
+            if name != "sheet"  # its pictures are the page's own
         ),
         data=_json({"stops": stops}),
     )
@@ -75,7 +79,8 @@ def _rows(entries: Sequence[Entry]) -> list[str]:
 def _row(study: Study, entries: Sequence[Entry], row: str) -> str:
     mine = [entry for entry in entries if row == ("" if entry.is_film else entry.cell.row)]
     head = f"<h2>{escape(row)}</h2>" if row else ""
-    return f"{head}<div class=row style='--count: {len(mine)}'>{''.join(_figure(study, entry) for entry in mine)}</div>"
+    figures = "".join(_figure(study, entry) for entry in mine)
+    return f'{head}<div class=row style="--count: {len(mine)}">{figures}</div>'
 
 
 def _figure(study: Study, entry: Entry) -> str:

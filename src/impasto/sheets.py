@@ -7,7 +7,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check", "curves", "label_of", "pareto", "sheet", "svg", "values_of", "write"]
+__all__ = ["check", "curves", "draw", "label_of", "pareto", "sheet", "svg", "values_of", "write"]
 
 INK, SOFT, RULE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a")
 """Okabe and Ito's, which nobody has to guess; after the last they come again, dashed."""
 
 _STYLE: dict[str, Any] = {
-    "font.family": "STIXGeneral",
+    "font.family": ["STIXGeneral", "DejaVu Serif"],  # the second for the first's missing signs
     "mathtext.fontset": "stix",
     "font.size": 9,
     "text.color": INK,
@@ -60,6 +60,8 @@ _GAP = 0.09
 _LINE = 0.155  # of small print
 _MOST_COLUMNS = 6  # of pictures that are no film
 _DPI = 160
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _LABELS = {"content_error": "content", "style_wasserstein": "style", "noise_style": "noise"}
 _PARETO = ("content_error", "style_wasserstein")
@@ -99,16 +101,29 @@ def values_of(study: Study, taken: Taken) -> str:
     return "   ".join(f"{label_of(name)} {results.text_of(taken.values[name])}" for name in known)
 
 
-def write(study: Study, entries: Sequence[Entry], folder: Path) -> None:
-    """Write ``sheet``, ``curves`` and ``pareto`` as PNG and PDF, as far as there is something to draw.
+def draw(study: Study, entries: Sequence[Entry]) -> "dict[str, Figure]":
+    """Return ``sheet``, ``pareto`` and ``curves``, as far as there is something to draw.
+
+    Raises:
+        InputError: a picture cannot be read.
+    """
+    found = {
+        "sheet": sheet(study, entries),
+        "pareto": pareto(study, entries),
+        "curves": curves(study, entries),
+    }
+    return {name: figure for name, figure in found.items() if figure}
+
+
+def write(figures: "Mapping[str, Figure]", folder: Path) -> None:
+    """Write figures by their names, as PNG and PDF.
 
     Raises:
         InputError: a file cannot be written.
     """
-    for name, draw in (("sheet", sheet), ("curves", curves), ("pareto", pareto)):
-        if figure := draw(study, entries):
-            for suffix in ("png", "pdf"):
-                _save(figure, folder / f"{name}.{suffix}")
+    for name, figure in figures.items():
+        for suffix in ("png", "pdf"):
+            _save(figure, folder / f"{name}.{suffix}")
 
 
 def _save(figure: "Figure", path: Path) -> None:
@@ -353,6 +368,39 @@ def _name(figure: "Figure", at: At, band: _Band, y: float, high: float) -> None:
         x += wide + gap
 
 
+def _scale(axes: "Axes", which: str) -> None:
+    """Make axes logarithmic, with ticks at 1, 2 and 5 times the powers of ten where there is room."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    for name in which:
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axes.set(**{f"{name}scale": "log"})
+        low, high = getattr(axes, f"get_{name}lim")()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,), numticks=9))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+
+
+def _power(value: float) -> str:
+    """Return a tick's number, in powers of ten where it is large or small.
+
+    Example:
+        >>> _power(0.5), _power(2e8)
+        ('0.5', '2·10⁸')
+    """
+    if 1e-3 <= value < 1e4:
+        return f"{value:g}"
+    digit, _, power = f"{value:.0e}".partition("e")
+    times = "" if digit == "1" else f"{digit}·"
+    return f"{times}10{str(int(power)).translate(_RAISED)}"
+
+
+def _settle(figure: "Figure") -> None:
+    """Lay a figure out once, for all the times that it is drawn."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 # --- curves and fronts ----------------------------------------------------------------------------
 
 
@@ -372,17 +420,19 @@ def curves(study: Study, entries: Sequence[Entry]) -> "Figure | None":
     with _style():
         size = (3.9 * len(panels) + 1.9, 2.75 * len(groups) + 0.35)
         figure = Figure(figsize=size, layout="constrained")
-        figure.suptitle(f"{study.name}: losses", x=0.01, ha="left", weight="bold", size=12)
+        figure.suptitle(f"{study.name}: curves", x=0.01, ha="left", weight="bold", size=12)
         grid = figure.subplots(len(groups), len(panels), squeeze=False)
         for row, (name, group) in zip(grid, groups.items(), strict=True):
             for axes, panel in zip(row, panels, strict=True):
                 for index, entry in enumerate(group):
                     _curve(axes, entry, panel, index, len(groups) > 1)
-                axes.set(yscale="log", xlabel=panel[1], ylabel=_loss(panel[0]))
+                axes.set(xlabel=panel[1], ylabel=_loss(panel[0]))
+                _scale(axes, "y")
                 axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
                 if name and len(groups) > 1:
                     axes.set_title(name, loc="left", size=9.5)
-            row[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
+        _settle(figure)
     return figure
 
 
@@ -408,7 +458,8 @@ def _color(index: int) -> dict[str, Any]:
 
 def _curve(axes: "Axes", entry: Entry, panel: tuple[str, str], index: int, grouped: bool) -> None:
     along, up = entry.curve(*panel)
-    points = [(x, y) for x, y in zip(along, up, strict=True) if y > 0]
+    # A run from the photograph begins with no content loss but that of rounding.
+    points = [(x, y) for x, y in zip(along, up, strict=True) if y > 1e-9 * max(up)]
     if not points:
         return
     label = entry.cell.column if grouped else entry.name
@@ -455,7 +506,7 @@ def pareto(study: Study, entries: Sequence[Entry]) -> "Figure | None":
                 xlabel="content error, layers held out: further left, more of the photograph",
                 ylabel="style error, layers held out: further down, more of the painting",
             )
-        figure.draw_without_rendering()
+        _settle(figure)
         for axes, group in zip(grid, groups.values(), strict=True):
             _label(axes, group, len(groups) > 1)
     return figure
@@ -468,7 +519,7 @@ def _point(taken: Taken) -> tuple[float, float]:
 def _fronts(axes: "Axes", group: Sequence[Entry]) -> None:
     points = [_point(entry.last) for entry in group]
     best = [points[index] for index in results.front(points)]
-    axes.step(*zip(*best, strict=True), where="post", color=SOFT, linewidth=0.8, zorder=1)
+    axes.step(*zip(*best, strict=True), where="post", color=RULE, linewidth=1.4, zorder=1)
     for index, entry in enumerate(group):
         color = _color(index)["color"]
         if entry.is_film:
@@ -479,7 +530,7 @@ def _fronts(axes: "Axes", group: Sequence[Entry]) -> None:
         axes.plot(*points[index], "o", color=color, markersize=6, zorder=3)
     axes.margins(0.14)
     if any(entry.is_film for entry in group):
-        axes.set(xscale="log", yscale="log")
+        _scale(axes, "xy")
 
 
 def _label(axes: "Axes", group: Sequence[Entry], grouped: bool) -> None:

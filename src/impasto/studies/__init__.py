@@ -1,10 +1,11 @@
-"""The figures of the report, and the studies its conclusion asks for: a module each, listed without torch.
+"""The report's figures and the studies its conclusion asks for: a module each, listed without torch.
 
 A module opens with what it shows, the command, what it takes and what to look for; `recipes` is a loop
 that yields its runs. Runs of all studies lie in one folder and are known by what makes them: what two
 studies share is computed once, and a sheet is drawn of what is there.
 """
 
+import ast
 import importlib
 import re
 from collections.abc import Callable, Sequence
@@ -61,17 +62,24 @@ def choose(words: Sequence[str]) -> list[str]:
 
 def module(name: str) -> ModuleType:
     """Return the module of a study."""
-    return importlib.import_module(f"impasto.studies.{name.replace('-', '_')}")
+    return importlib.import_module(f"impasto.studies.{_file(name)}")
+
+
+def _file(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def sections(name: str) -> dict[str, str]:
-    """Return what a study says of itself: ``Title``, ``Shows``, ``Command``, ``Takes`` and ``Look for``.
+    """Return what a study says of itself: ``Title``, ``Shows``, ``Command``, ``Takes``, ``Look for``.
+
+    Its module is read and not run.
 
     Example:
         >>> sections("figure-3")["Command"]
         'impasto study figure-3 --pictures DIR --size 192'
     """
-    title, *paragraphs = re.split(r"\n\s*\n", (module(name).__doc__ or "").strip())
+    source = Path(__file__).with_name(f"{_file(name)}.py").read_text("utf-8")
+    title, *paragraphs = re.split(r"\n\s*\n", ast.get_docstring(ast.parse(source)) or "")
     found = {"Title": title.removesuffix(".")}
     for paragraph in paragraphs:
         label, _, text = paragraph.partition(": ")
@@ -140,8 +148,9 @@ def present(study: "Study", cells: Sequence["Cell"], outcomes: Sequence["Outcome
         raise InputError(f"cannot make the folder {out}: {error.strerror}") from None
     entries = results.gather(cells, outcomes)
     results.write_csv(study.name, entries, out / "results.csv")
-    sheets.write(study, entries, out)
-    return pages.write(study, entries, out / "index.html")
+    figures = sheets.draw(study, entries)
+    sheets.write(figures, out)
+    return pages.write(study, entries, figures, out / "index.html")
 
 
 def _study(name: str, note: str) -> "Study":

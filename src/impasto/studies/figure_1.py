@@ -9,8 +9,8 @@ Takes: 0 iterations.
 
 Look for: What each painting is made of. Spray and haze (Turner), long strokes that follow the air (van
 Gogh), bands of colour (Munch), small forms all over (Kandinsky). Femme nue assise is the hard case:
-one figure in planes of few dark tones. What it shows is in one place, and a Gram matrix forgets
-places.
+one figure in planes of few dark tones. What it shows is in one place, and sums over positions do not
+know places.
 """
 
 from collections.abc import Iterator

@@ -7,9 +7,9 @@ Command: impasto study figure-2 --pictures DIR --size 192
 
 Takes: 3000 iterations; the network ends at the layer, so those of the first two are cheap.
 
-Look for: Shallow layers give back the photograph, colours and all. The deeper the layer, the more of
-what stays are shapes and their places, and the less their colour and texture: that is what a style can
-be laid over.
+Look for: What is lost, and when. What a layer does not see stays noise: the deeper the layer, the more
+of the colours and the fine detail. What stays are shapes and their places, which a style can be laid
+over.
 """
 
 from collections.abc import Iterator

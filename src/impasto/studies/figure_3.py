@@ -7,8 +7,8 @@ Command: impasto study figure-3 --pictures DIR --size 192
 
 Takes: 1000 iterations.
 
-Look for: Colours come first, then strokes, then swirls and stars; where they lie has nothing to do
-with where they lie in the painting.
+Look for: What comes first, colours, strokes or swirls. Where they lie has nothing to do with where
+they lie in the painting: sums over positions do not know places.
 """
 
 from collections.abc import Iterator

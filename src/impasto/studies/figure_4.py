@@ -6,8 +6,8 @@ Command: impasto study figure-4 --pictures DIR --size 192
 
 Takes: 2500 iterations.
 
-Look for: Each painting is known by its texture alone. The one that is known least is Femme nue assise:
-its style is in the planes of one figure, and planes are not what is left when places are summed over.
+Look for: Whether each painting is known by its texture alone. Femme nue assise is the hard case: what
+is hers is in the planes of one figure, and sums over positions do not know places.
 """
 
 from collections.abc import Iterator

@@ -9,8 +9,8 @@ Command: impasto study figure-5 --pictures DIR --size 192
 
 Takes: 7500 iterations.
 
-Look for: More layers, more style. The first alone gives colours, the second and third grain, the
-fourth and fifth strokes and swirls. Of the layers left out, the one that is missed most.
+Look for: More layers, more style, as the report says: colours and grain from the first ones, strokes
+and swirls from the deep ones. Below, which layer is missed most.
 """
 
 from collections.abc import Iterator

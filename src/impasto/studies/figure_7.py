@@ -9,8 +9,8 @@ Command: impasto study figure-7 --pictures DIR --size 192
 
 Takes: 1500 iterations, 500 of which figure-6 shares.
 
-Look for: With most of the weight on the deepest layer, more style; reversed, more content, as the
-shallow layers ask for colours and grain alone.
+Look for: The first list keeps more style, the reversed one more content, as the report says: shallow
+layers ask for colours and grain alone.
 """
 
 from collections.abc import Iterator

@@ -7,8 +7,8 @@ Command: impasto study figure-8 --pictures DIR --size 192
 
 Takes: 2000 iterations, 500 of which figure-6 shares.
 
-Look for: The larger the learning rate, the sooner the style. At 0.005 the noise is still there at the
-end; with steps of a fifth of the range the picture never comes to rest.
+Look for: The larger the learning rate, the sooner the style, as the report says; and whether the
+largest, a fifth of the range in a step, ends lower than the others.
 """
 
 from collections.abc import Iterator

@@ -8,8 +8,8 @@ Command: impasto study pooling --pictures DIR --size 192
 
 Takes: 600 iterations, 200 of which losses shares.
 
-Look for: Smooth gradients and a faint lattice of dots in flat areas with average pooling (the measure
-checkerboard), harder edges with max; l2 lies between.
+Look for: Flat areas, where average pooling leaves a faint lattice of dots (the measure checkerboard),
+and edges, which the other two draw in another way.
 """
 
 from collections.abc import Iterator
