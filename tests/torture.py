@@ -285,6 +285,15 @@ def listening(processes: Sequence[int]) -> list[str]:
     return found
 
 
+def left_of(processes: Sequence[int]) -> list[int]:
+    """Return the processes that are still there when what has lost its parent has had time to end."""
+    for _ in range(50):
+        if not (found := [one for one in processes if Path(f"/proc/{one}").exists()]):
+            break
+        time.sleep(0.1)
+    return found
+
+
 def sweeping(folder: Path, out: str, count: int, iterations: int, *more: str) -> "subprocess.Popen[str]":
     """Start a sweep of so many runs in ``folder``, in a process group of its own."""
     words = ["sweep", "photo.png", "painting.png", "--vary", "beta=1,2", "--seeds", str(count // 2)]
@@ -358,8 +367,7 @@ def swept(folder: Path, serial: dict[str, bytes], kills: int, chance: random.Ran
         return Swept(f"computed twice: {twice}", *numbers)
     if outside := [one for one in addresses if not one.startswith("0100007F:")]:
         return Swept(f"listens on {outside}", *numbers)
-    time.sleep(2)  # what has lost its parent ends by itself
-    if processes := [one for one in family[1:] if Path(f"/proc/{one}").exists()]:
+    if processes := left_of(family[1:]):
         return Swept(f"left the processes {processes}", *numbers)
     return Swept("" if len(victims) == kills else "too few kills found a run", *numbers)
 
