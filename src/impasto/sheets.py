@@ -369,14 +369,15 @@ def _name(figure: "Figure", at: At, band: _Band, y: float, high: float) -> None:
 
 
 def _scale(axes: "Axes", which: str) -> None:
-    """Make axes logarithmic, with ticks at 1, 2 and 5 times the powers of ten where there is room."""
+    """Make axes logarithmic, with as many ticks between the powers of ten as there is room for."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     for name in which:
         axis = axes.xaxis if name == "x" else axes.yaxis
         axes.set(**{f"{name}scale": "log"})
         low, high = getattr(axes, f"get_{name}lim")()
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,), numticks=9))
+        digits = range(1, 10) if high < 5 * low else (1, 2, 5) if high < 300 * low else (1,)
+        axis.set_major_locator(LogLocator(subs=tuple(digits), numticks=9))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
 
