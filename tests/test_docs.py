@@ -56,7 +56,8 @@ def test_every_python_example_of_the_readme_runs(studio: Path) -> None:
 def test_every_command_of_the_readme_runs(line: str) -> None:
     words = shlex.split(line)[1:]
     # A picture of 512 px is the user's affair; that the words are understood is the test's.
-    small = ["--iterations", "1"] if words[0] in ("transfer", "texture", "reconstruct") else []
+    made = words[0] in ("transfer", "texture", "reconstruct", "sweep")
+    small = ["--iterations", "1"] if made else []
 
     if "painting.safetensors" in words:
         assert main(("style", "learn", "painting.jpg")) == 0

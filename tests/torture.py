@@ -9,6 +9,8 @@ kills    Every run is killed (SIGKILL) so many times, at random instants between
          touched. A watcher looks at its name every millisecond: there is nothing, or the finished file.
 signals  SIGTERM, Ctrl-C and Ctrl-C twice, at random instants: exit codes, a picture that opens, a state
          that is whole.
+sweep    A sweep of 40 runs by two processes that are killed ten times, in the midst of a run: results
+         have the bytes of a sweep in one process, no run ends twice, and all listen on loopback.
 faults   The N-th open, read, write, fsync, rename, ... fails, for every N (`faults`).
 mounts   A disk that is really full, at every number of pages left, and one that is really read-only.
 weights  Files made to harm whoever reads weights, styles and states (`test_hostile_weights`).
@@ -29,7 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -251,6 +253,143 @@ def signals(options: argparse.Namespace) -> int:
     return len(wrong)
 
 
+# --- sweeps whose workers are killed ----------------------------------------------------------------
+
+
+def children(process: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    found = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *children(child)]
+    return found
+
+
+def opened(process: int) -> Iterator[str]:
+    """Yield what a process has open, by the names of its links in /proc."""
+    for link in Path(f"/proc/{process}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            yield str(link.readlink())
+
+
+def listening(processes: Sequence[int]) -> list[str]:
+    """Return the addresses, in hexadecimal digits, that processes listen on."""
+    theirs = {name for process in processes for name in opened(process)}
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, address, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in theirs:
+                found.append(address)
+    return found
+
+
+def left_of(processes: Sequence[int]) -> list[int]:
+    """Return the processes that are still there when what has lost its parent has had time to end."""
+    for _ in range(50):
+        if not (found := [one for one in processes if Path(f"/proc/{one}").exists()]):
+            break
+        time.sleep(0.1)
+    return found
+
+
+def sweeping(folder: Path, out: str, count: int, iterations: int, *more: str) -> "subprocess.Popen[str]":
+    """Start a sweep of so many runs in ``folder``, in a process group of its own."""
+    words = ["sweep", "photo.png", "painting.png", "--vary", "beta=1,2", "--seeds", str(count // 2)]
+    words += ["--size", "64", "--levels", "1", "--iterations", str(iterations), "--init", "noise"]
+    words += ["--optimizer", "adam", "--precision", "float32", "--checkpoint-every", "0.1", "-o", out]
+    tiny = HERE / "tiny.py"
+    more_of_it = {
+        "XDG_STATE_HOME": str(folder / "state"),
+        "IMPASTO_TOLD": str(folder / f"{out}.told"),
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(tiny), *words, *more],
+        cwd=folder,
+        env={**os.environ, **more_of_it},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Return the files of all runs by name, but for those that tell of seconds."""
+    apart = ("seconds.csv", "run.json")
+    found = (path for path in folder.glob("runs/*/**/*") if path.is_file() and path.name not in apart)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+class Swept(NamedTuple):
+    """What became of a sweep: what is wrong, and how often a worker was killed and a run went on."""
+
+    wrong: str
+    kills: int = 0
+    resumed: int = 0
+    listening: int = 0
+
+
+def swept(folder: Path, serial: dict[str, bytes], kills: int, chance: random.Random, it: int) -> Swept:
+    """Carry out a sweep by two workers, of which one is killed now and then, to these results."""
+    count = sum(name.endswith("picture.png") for name in serial)
+    process = sweeping(folder, "killed", count, it, "--workers", "2")
+    told: list[str] = []
+    reader = threading.Thread(target=lambda: told.extend(process.stderr or ()), daemon=True)
+    victims, addresses = list[str](), set[str]()
+    with process:
+        reader.start()
+        while process.poll() is None:
+            family = [process.pid, *children(process.pid)]
+            addresses |= set(listening(family))
+            # Twice is what a run bears for sure. As the work goes on, so do the kills.
+            busy = {one: log for one in family[1:] for log in opened(one) if log.endswith("losses.csv")}
+            busy = {one: log for one, log in busy.items() if victims.count(log) < 2}
+            done = len(list((folder / "killed").glob("runs/*/run.json")))
+            if len(victims) < kills and busy and kills * (done + 1) > len(victims) * count:
+                time.sleep(chance.uniform(0, 0.5))
+                victim = chance.choice(list(busy))
+                if busy[victim] in opened(victim):
+                    os.kill(victim, signal.SIGKILL)
+                    victims.append(busy[victim])
+            time.sleep(0.1)
+        reader.join()
+    if process.returncode:
+        return Swept(f"exit {process.returncode}: {''.join(told)}", len(victims))
+    lines = (folder / "killed.told").read_text().splitlines()
+    ended = [line for line in lines if line.startswith("ended")]
+    numbers = len(victims), sum(line.startswith("resumed") for line in lines), len(addresses)
+    if results(folder / "killed") != serial:
+        return Swept("other results than in one process", *numbers)
+    if twice := [line for line in set(ended) if ended.count(line) > 1]:
+        return Swept(f"computed twice: {twice}", *numbers)
+    if outside := [one for one in addresses if not one.startswith("0100007F:")]:
+        return Swept(f"listens on {outside}", *numbers)
+    if processes := left_of(family[1:]):
+        return Swept(f"left the processes {processes}", *numbers)
+    return Swept("" if len(victims) == kills else "too few kills found a run", *numbers)
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Kill the workers of a sweep."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures(folder)
+        with sweeping(folder, "serial", 40, options.iterations) as process:
+            process.communicate()
+        serial, chance = results(folder / "serial"), random.Random(options.seed)
+        said = swept(folder, serial, 10, chance, options.iterations)
+    print(
+        f"sweep: {said.wrong or '40 results of two workers have the bytes of one process'}; "
+        f"{said.kills} SIGKILLs, {said.resumed} times a run went on from its state; "
+        f"{said.listening} addresses listened on",
+        flush=True,
+    )
+    return int(bool(said.wrong))
+
+
 # --- runs in this process ------------------------------------------------------------------------
 
 
@@ -408,6 +547,7 @@ def mutants(options: argparse.Namespace) -> int:
 SECTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "kills": kills,
     "signals": signals,
+    "sweep": sweep,
     "faults": all_faults,
     "mounts": mounts,
     "weights": harmful,

@@ -17,6 +17,8 @@ COMMANDS: dict[str, str] = {
     "show": "say how a picture was made, as it says itself",
     "replay": "make a picture again from its files, and say whether the pixels agree",
     "style": "learn a painting's style into a file that stands for the painting",
+    "sweep": "many runs: every combination of the values of some options, on one sheet",
+    "study": "the figures of the report, and the studies its conclusion asks for",
     "demo": "stylise a built-in photograph with a built-in painting",
     "samples": "write the built-in pictures into a folder",
     "weights": "list, verify and fetch VGG-19 weights",

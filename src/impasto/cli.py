@@ -8,10 +8,13 @@ import functools
 import importlib.util
 import inspect
 import io
+import itertools
 import json
 import math
 import os
 import re
+import shlex
+import signal
 import sys
 import tempfile
 import threading
@@ -19,24 +22,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from impasto import BEGAN
 from impasto.catalog import COMMANDS, OPTIMIZERS, PRESETS, STYLE_LOSSES
-from impasto.errors import DifferError, InputError, near, shown
+from impasto.errors import DifferError, InputError, Interrupted, RunError, near, shown
 from impasto.files import NAME, is_pattern
 from impasto.recipe import Recipe, read_toml
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from rich.console import Console
 
     from impasto import runs
     from impasto.parallel import Team
     from impasto.prepare import Rehearsal
     from impasto.transfer import Shared
+    from impasto.watch import Watcher
 
 __all__ = ["run"]
 
@@ -275,6 +281,200 @@ class Reconstruct(_OfPhotograph):
 
     def __call__(self) -> None:
         self.descend(self.content, (), f"{_name(self.content)}-reconstruction.png", **self.kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Many:
+    """The flags of the commands that make many pictures: where, and in how many threads each."""
+
+    workers: Annotated[int, arg(metavar="N")] = 0
+    """Compute in so many processes on this machine, which share its cores; all is on loopback."""
+    cluster: Annotated[str, arg(metavar="ADDRESS")] = ""
+    """Compute on a Dask cluster, e.g. tls://host:8786."""
+    tls_ca: MaybeFile = None
+    """The certificate of the authority that a cluster's certificates are signed by."""
+    tls_cert: MaybeFile = None
+    """The certificate to show to a cluster."""
+    tls_key: MaybeFile = None
+    """Its key."""
+    threads: Annotated[int, arg(metavar="N")] = 0
+    """Threads of each run: the same number gives the same bytes, wherever. Without it the machine's
+    cores, shared out among --workers; on a --cluster what its workers have."""
+
+    @contextlib.contextmanager
+    def executor(self) -> "Iterator[Executor | None]":
+        """Start, or connect to, what computes; nothing is started where that is this process."""
+        import torch
+
+        from impasto import clusters
+
+        if self.workers < 0 or self.threads < 0:
+            raise InputError("--workers and --threads are numbers from 1 on")
+        if self.workers and self.cluster:
+            raise InputError("--workers are of this machine, --cluster of others; use one of them")
+        if any((self.tls_ca, self.tls_cert, self.tls_key)) and not self.cluster:
+            raise InputError("--tls-ca, --tls-cert and --tls-key are for a --cluster")
+        if self.cluster:
+            tls = clusters.TLS(self.tls_ca, self.tls_cert, self.tls_key)
+            with clusters.connected(self.cluster, tls) as executor:
+                yield executor
+        elif self.workers:
+            with clusters.local(self.workers, self.threads_each or 1) as executor:
+                yield executor
+        else:
+            torch.set_num_threads(self.threads_each or 1)
+            yield None
+
+    @contextlib.contextmanager
+    def watched(self, executor: "Executor | None") -> "Iterator[list[Watcher]]":
+        """Show on a terminal how far a run is that is carried out in this process."""
+        from impasto import watch
+
+        console = _console()
+        if executor is None and console.is_terminal:
+            with watch.progress(console) as watcher:
+                yield [watcher]
+        else:
+            yield []
+
+    @property
+    def threads_each(self) -> int | None:
+        """Threads of each run; None where that is for others to say."""
+        import torch
+
+        if self.threads or self.cluster:
+            return self.threads or None
+        return max(1, torch.get_num_threads() // max(1, self.workers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(_Many):
+    """Many runs of one photograph: every combination of the values of some options.
+
+    Each run is the one that transfer makes with these options. What is there is not made again, so that
+    the same command goes on where it was stopped, and one with more values makes those alone.
+    """
+
+    recipe: OmitArgPrefixes[Recipe]
+    content: Positional[Annotated[Path, arg(metavar="CONTENT")]]
+    """The photograph."""
+    styles: Positional[Annotated[tuple[Path, ...], arg(metavar="STYLE [STYLE ...]")]]
+    """The paintings, or styles that were learned of them."""
+    vary: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE,VALUE")]] = ()
+    """An option below and its values, e.g. beta=1e2,1e3 or 'style-layers=conv1_1,conv1_1 conv2_1'; once
+    more for another option. The first one makes the columns of the sheet."""
+    seeds: Annotated[int, arg(metavar="N")] = 1
+    """Carry out each with so many seeds, from --seed on."""
+    preset: Preset = "default"
+    """A named recipe to begin with; they are listed above."""
+    recipe_file: Annotated[Path | None, arg(name="recipe", metavar="FILE.toml")] = None
+    """A recipe file: the options below as TOML keys."""
+    out: Annotated[Path, arg(metavar="DIR", aliases=["-o"])] = Path("sweep")
+    """The folder to write to; it is made if need be."""
+    checkpoint_every: Annotated[float, arg(metavar="SECONDS")] = 30.0
+    """Keep each run's state so often."""
+
+    def carry_out(self, words: Sequence[str], columns: "Sequence[tuple[Label, Recipe]]") -> None:
+        """Carry out the recipe of every combination, with every seed; ``words`` are the command's."""
+        _prepare_decoding(trust_input=False)
+        from impasto import results, sheets, studies, sweep
+
+        if not self.styles:
+            raise InputError("STYLE is missing; usage: impasto sweep CONTENT STYLE [STYLE ...]")
+        if self.seeds < 1:
+            raise InputError("--seeds is a number from 1 on")
+        if not 0 <= self.checkpoint_every < math.inf:
+            raise InputError("--checkpoint-every must be seconds from 0 on, e.g. 30")
+        sheets.check()
+        cells = [
+            sweep.Cell(
+                ", ".join((*label.others, *((f"seed {seed}",) if self.seeds > 1 else ()))),
+                label.first or "the picture",
+                dataclasses.replace(recipe, seed=seed),
+                self.content,
+                self.styles,
+            )
+            for label, recipe in columns
+            for seed in range(recipe.seed, recipe.seed + self.seeds)
+        ]
+        styles = " and ".join(style.stem for style in self.styles)
+        study = results.Study(
+            name="sweep",
+            title=f"{self.content.stem} in the manner of {styles}",
+            command=shlex.join(["impasto", "sweep", *words]),
+        )
+        say = _saying(_console())
+        outcomes: list[sweep.Outcome] = []
+        try:
+            with self.executor() as executor, self.watched(executor) as watchers:
+                for outcome in sweep.carry_out(
+                    cells, self.out, executor, watchers, self.checkpoint_every, self.threads_each
+                ):
+                    outcomes.append(outcome)
+                    name = ", ".join(filter(None, (outcome.cell.row, outcome.cell.column)))
+                    said = f"failed: {outcome.error}" if outcome.error else f"in {outcome.folder}"
+                    say(f"{len(outcomes)} of {len(cells)}: {name} {said}")
+        except (KeyboardInterrupt, Interrupted) as interruption:
+            number = getattr(interruption, "exit_code", 128 + signal.SIGINT) - 128
+            done = f"{sum(not one.error for one in outcomes)} of {len(cells)} runs are whole"
+            raise Interrupted(number, f"interrupted; {done}; the same command goes on") from None
+        page = studies.present(study, cells, outcomes, self.out)
+        if failed := [one for one in outcomes if one.error]:
+            kind = InputError if failed[0].exit_code == InputError.exit_code else RunError
+            said = f"{len(failed)} of {len(cells)} runs failed, as said above"
+            raise kind(f"{said}; the same command tries them again")
+        _print(f"wrote {page}")
+
+
+class Label(NamedTuple):
+    """What is varied in a run: the first option, and the others."""
+
+    first: str
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(_Many):
+    """The figures of the report and what its conclusion asks for: pictures, sheets, curves, pages.
+
+    What is there is not made again: the same command goes on where it was stopped.
+    """
+
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="list|all|ID [ID ...]")]]
+    """list tells the studies; all is all of them."""
+    pictures: Annotated[Path | None, arg(metavar="DIR")] = None
+    """The folder of the report's pictures; without it, built-in samples stand in."""
+    size: Annotated[int, arg(metavar="N")] = 256
+    """Long side of the pictures, in pixels."""
+    out: Annotated[Path, arg(metavar="DIR", aliases=["-o"])] = Path("studies")
+    """The folder to write to; it is made if need be."""
+    iterations_scale: Annotated[float, arg(metavar="S")] = 1.0
+    """Carry out so much of the iterations: 0.2 for a first look."""
+    checkpoint_every: Annotated[float, arg(metavar="SECONDS")] = 30.0
+    """Keep each run's state so often."""
+
+    def __call__(self) -> None:
+        from impasto import studies
+
+        if self.names == ("list",):
+            for name, line in studies.STUDIES.items():
+                _print(f"{name:<12} {line}")
+            return
+        names = studies.choose(self.names)
+        _prepare_decoding(trust_input=False)
+        with self.executor() as executor, self.watched(executor) as watchers:
+            studies.carry_out(
+                names,
+                self.pictures,
+                self.size,
+                self.out,
+                self.iterations_scale,
+                executor,
+                _saying(_console()),
+                watchers=watchers,
+                every=self.checkpoint_every,
+                threads=self.threads_each,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -619,6 +819,8 @@ _CLASSES: dict[str, Callable[..., Any]] = {
     "show": Show,
     "replay": Replay,
     "style": StyleCommand,
+    "sweep": Sweep,
+    "study": Study,
     "demo": Demo,
     "samples": Samples,
     "weights": WeightsCommand,
@@ -647,10 +849,19 @@ def run(name: str, words: Sequence[str]) -> int:
     Raises:
         ImpastoError: whatever is wrong, in one line.
     """
+    if name == "sweep" and not _asks_help(words):
+        _sweep(words)
+    else:
+        _command(name, words)()
+    return 0
+
+
+def _command(name: str, words: Sequence[str]) -> Any:  # noqa: ANN401
+    """Return the command that the words describe."""
     kind = _CLASSES[name]
     description = inspect.cleandoc(f"{kind.__doc__}")
     default, held = None, {}
-    if name in ("transfer", "texture", "reconstruct", "measure", "style"):
+    if name in ("transfer", "texture", "reconstruct", "measure", "style", "sweep"):
         fields = _before_flags(name, words)
         # A flag may give what a field of a recipe file belongs to: such fields join last.
         given = {word.split("=")[0].replace("_", "-") for word in words}
@@ -661,8 +872,71 @@ def run(name: str, words: Sequence[str]) -> int:
     command: Any = _parse(kind, name, words, description, default)
     if held:
         command = dataclasses.replace(command, recipe=dataclasses.replace(command.recipe, **held))
-    command()
-    return 0
+    return command
+
+
+def _asks_help(words: Sequence[str]) -> bool:
+    return any(word in ("-h", "--help") for word in words)
+
+
+def _sweep(words: Sequence[str]) -> None:
+    """Carry out what `transfer` would with each combination of the varied options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--vary", action="append", default=[])
+    try:
+        known, plain = parser.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error.argument_name} {error.message}") from None
+    varied: dict[str, list[str]] = {}
+    for text in known.vary:
+        name, values = _values(text)
+        if name in varied:
+            raise InputError(
+                f"--vary {name} is given twice; give all values at once: {name}=VALUE,VALUE"
+            )
+        varied[name] = values
+    flags = {
+        word.split("=")[0].replace("_", "-").removeprefix("--no-").removeprefix("--") for word in plain
+    }
+    seeds = {"seed"} if "seeds" in flags else set()
+    if twice := [name for name in varied if name in flags | seeds]:
+        other = "seeds" if twice[0] in seeds else twice[0]
+        raise InputError(f"--vary {twice[0]} and --{other} contradict each other; leave one of them out")
+    commands = []
+    for chosen in itertools.product(*varied.values()):
+        said = dict(zip(varied, chosen, strict=True))
+        more = [word for name, value in said.items() for word in _flag_words(name, value)]
+        first, *others = [f"{name} = {value}" for name, value in said.items()] or [""]
+        commands.append((Label(first, tuple(others)), _command("sweep", [*plain, *more])))
+    commands[0][1].carry_out(words, [(label, command.recipe) for label, command in commands])
+
+
+def _values(text: str) -> tuple[str, list[str]]:
+    """Return name and values of a --vary.
+
+    Raises:
+        InputError: there is no such option, or no value.
+    """
+    name, _, values = text.partition("=")
+    name = name.removeprefix("--").replace("_", "-")
+    known = [field.name.replace("_", "-") for field in dataclasses.fields(Recipe)]
+    if name not in known:
+        raise InputError(
+            f"--vary {name}: there is no such option{near(name, known)}; see: impasto sweep --help"
+        )
+    found = [" ".join(value.split()) for value in values.split(",")]
+    if not all(found):
+        raise InputError(f"--vary {text}: give NAME=VALUE,VALUE, as --vary beta=1e2,1e3")
+    return name, found
+
+
+def _flag_words(name: str, value: str) -> list[str]:
+    """Return the words that give an option a value; what is true or false has a flag for each."""
+    if isinstance(getattr(Recipe(), name.replace("-", "_")), bool):
+        if value not in ("true", "false"):
+            raise InputError(f"--vary {name}={value}: use true or false")
+        return ["--" + "no-" * (value == "false") + name]
+    return ["--" + name, *value.split()]
 
 
 def _before_flags(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -699,7 +973,7 @@ def _parse(
     default: Any,  # noqa: ANN401
 ) -> Callable[[], None]:
     """Return the command that the words describe; what tyro says goes into one line."""
-    if any(word in ("-h", "--help") for word in words):
+    if _asks_help(words):
         _parse_with_tyro(kind, name, ["--help"], description, default)
     said = io.StringIO()
     with contextlib.redirect_stderr(said), _wide_terminal():

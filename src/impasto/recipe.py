@@ -5,6 +5,7 @@ from here.
 """
 
 import dataclasses
+import json
 import math
 import re
 import tomllib
@@ -19,7 +20,7 @@ from impasto.catalog import OPTIMIZERS, PRESETS, STYLE_LOSSES
 from impasto.errors import InputError, near
 from impasto.layers import LAYERS, REPORT_CONTENT, REPORT_STYLE, canonical, deepest
 
-__all__ = ["Recipe", "memory_bytes", "read_toml"]
+__all__ = ["Recipe", "as_toml", "memory_bytes", "read_toml"]
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -361,6 +362,21 @@ class Recipe:
             )
         return tuple(weight / sum(weights) for weight in weights)
 
+    def words(self) -> list[str]:
+        """Return the command line's words for all that is not the default.
+
+        Example:
+            >>> Recipe(size=64, layer_weights=("geometric", 2), tileable=True).words()
+            ['--size', '64', '--layer-weights', 'geometric', '2.0', '--tileable']
+        """
+        words = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                several = value if isinstance(value, tuple) else () if value is True else (value,)
+                words += [_flag(field.name), *map(str, several)]
+        return words
+
     @staticmethod
     def preset_fields(name: str) -> dict[str, object]:
         """Return the fields that a preset sets.
@@ -426,6 +442,18 @@ def read_toml(path: Path) -> dict[str, object]:
         if key not in known:
             raise InputError(f"recipe {path}: unknown key {key!r}{near(key, known)}")
     return fields
+
+
+def as_toml(recipe: Recipe) -> str:
+    """Return a recipe as the text of a recipe file, with every option.
+
+    Example:
+        >>> as_toml(Recipe(size=64)).splitlines()[:2]
+        ['size = 64', 'levels = ["auto"]']
+    """
+    # TOML writes words, numbers, truth and lists of them as JSON does.
+    fields = dataclasses.asdict(recipe).items()
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields)
 
 
 def _flag(field: str) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from impasto import images
+from impasto import files, images
 from impasto.errors import InputError, shown
 from impasto.events import Event, Finished, Losses, Noted, Started, Step
 
@@ -27,6 +27,7 @@ __all__ = [
     "snapshot_of",
     "snapshots",
     "summary",
+    "time_log",
     "timelapse",
     "timelapse_folder",
     "timings",
@@ -162,9 +163,8 @@ def loss_log(path: Path) -> Iterator[Watcher]:
             nonlocal file, headed
             if isinstance(event, Started):
                 before = [] if event.done is None else _rows(path, event.done)
-                file = _open_log(path)
+                file = _open_log(path, before)
                 stack.callback(_close, file)
-                file.writelines(before)
                 headed = bool(before)
             if not isinstance(event, Step):
                 return
@@ -183,6 +183,31 @@ def loss_log(path: Path) -> Iterator[Watcher]:
         yield watch
 
 
+@contextmanager
+def time_log(path: Path) -> Iterator[Watcher]:
+    """Write a CSV with the seconds after which each iteration was done; a run that goes on adds to them.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with ExitStack() as stack:
+        file: TextIO
+        began = 0.0
+
+        def watch(event: Event) -> None:
+            nonlocal file, began
+            if isinstance(event, Started):
+                before = [] if event.done is None else _rows(path, event.done)
+                file = _open_log(path, before or ["iteration,seconds\n"])
+                stack.callback(_close, file)
+                spent = float(before[-1].split(",")[1]) if len(before) > 1 else 0.0
+                began = time.monotonic() - spent
+            elif isinstance(event, Step):
+                file.write(f"{event.iteration},{time.monotonic() - began:.3f}\n")
+
+        yield watch
+
+
 def _rows(path: Path, done: int) -> list[str]:
     """Return the head and the whole rows of an old log up to an iteration, if there is one."""
     found: list[str] = []
@@ -194,9 +219,13 @@ def _rows(path: Path, done: int) -> list[str]:
     return found
 
 
-def _open_log(path: Path) -> TextIO:
+def _open_log(path: Path, before: list[str]) -> TextIO:
+    """Return a log to go on with after the rows ``before``, which no kill can lose."""
     try:
-        return path.open("w", newline="", encoding="utf-8", buffering=1)
+        if before:
+            with files.atomic_write(path) as file:
+                file.writelines(line.encode() for line in before)
+        return path.open("a" if before else "w", newline="", encoding="utf-8", buffering=1)
     except OSError as error:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from None
 

@@ -1,0 +1,443 @@
+"""Many runs: each is computed once, what is whole is kept, and where it was computed changes no byte."""
+
+import dataclasses
+import json
+import pickle
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import distributed
+import pytest
+from distributed import LocalCluster
+
+from impasto import clusters, files, runs, sweep
+from impasto.__main__ import main
+from impasto.errors import InputError, Interrupted, RunError
+from impasto.recipe import Recipe, read_toml
+from impasto.sweep import Cell, Outcome
+
+pytestmark = pytest.mark.usefixtures("tiny_network", "one_thread")
+
+RECIPE = Recipe(size=32, iterations=3, precision="float32")
+SAME = ("picture.png", "losses.csv", "recipe.toml")
+"""What has the same bytes wherever it is computed; how many seconds it took has not."""
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, picture_file: Callable[..., Path]) -> Path:
+    picture_file("photo.png", 40, 32, seed=1)
+    picture_file("painting.png", 36, 36, seed=2)
+    return tmp_path
+
+
+def cell(pictures: Path, name: str = "", snapshots: tuple[int, ...] = (), **fields: Any) -> Cell:
+    recipe = replace(RECIPE, **fields)
+    photo, painting = pictures / "photo.png", pictures / "painting.png"
+    return Cell("", name, recipe, photo, (painting,), snapshots)
+
+
+def carried_out(cells: Sequence[Cell], out: Path, **more: Any) -> list[Outcome]:
+    return list(sweep.carry_out(cells, out, **more))
+
+
+def test_a_folder_holds_all_there_is_to_say_of_a_run(pictures: Path, tmp_path: Path) -> None:
+    (found,) = carried_out([cell(pictures, snapshots=(0, 2))], tmp_path / "out")
+    assert (found.error, found.exit_code) == ("", 0)
+    run = sweep.read(found.folder)
+    assert run.picture.is_file()
+    assert list(run.steps) == [0, 2]
+    assert [row["iteration"] for row in run.rows] == [0, 1, 2, 3]
+    assert all(row["seconds"] >= 0 for row in run.rows)
+    assert run.seconds == run.rows[-1]["seconds"]
+    assert (run.iterations, run.evaluations) == (3, run.rows[-1]["evaluations"])
+    assert run.losses.total > 0
+    assert run.measures["ssim"] <= 1
+    assert run.versions["threads"] == "1"
+    assert json.loads((found.folder / "run.json").read_bytes())["inputs"].keys() == {"content", "styles"}
+
+
+@pytest.mark.parametrize("kind", ["transfer", "texture", "reconstruct"])
+def test_its_command_and_its_recipe_make_the_same_picture(
+    pictures: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = cell(
+        pictures, style_layers=("conv1_1", "conv2_1"), layer_weights=("geometric", 2), tileable=True
+    )
+    if kind == "texture":
+        one = replace(one, content=None, recipe=replace(one.recipe, init="noise"))
+    if kind == "reconstruct":
+        one = replace(one, styles=(), recipe=replace(one.recipe, init="noise"))
+    (found,) = carried_out([one], tmp_path / "out")
+    monkeypatch.chdir(pictures)
+    program, *words = shlex.split(sweep.read(found.folder).command)
+    assert (program, words[0]) == ("impasto", kind)
+    assert main([*words, "-o", "again.png"]) == 0
+    assert Path("again.png").read_bytes() == (found.folder / "picture.png").read_bytes()
+    assert Recipe(**read_toml(found.folder / "recipe.toml")) == one.recipe  # type: ignore[arg-type]
+
+
+def test_only_what_is_missing_is_computed(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Recipe] = []
+    real = runs.carry_out
+
+    def counting(recipe: Recipe, *rest: Any, **more: Any) -> runs.Result:
+        begun.append(recipe)
+        return real(recipe, *rest, **more)
+
+    monkeypatch.setattr(runs, "carry_out", counting)
+    cells = [cell(pictures, seed=seed) for seed in (1, 2, 1)]
+    first = carried_out(cells, tmp_path / "out")
+    assert len(first) == 3
+    assert len({one.folder for one in first}) == len(begun) == 2, "equal runs are one"
+    carried_out([*cells, cell(pictures, seed=3)], tmp_path / "out")
+    assert len(begun) == 3, "an extended sweep computes what is new"
+    (first[0].folder / "run.json").unlink()
+    carried_out(cells, tmp_path / "out")
+    assert len(begun) == 3, "a run that has its picture is not computed again"
+    picture = first[0].folder / "picture.png"
+    picture.write_bytes(picture.read_bytes()[:-1])
+    assert not sweep.is_whole(first[0].folder)
+    carried_out(cells, tmp_path / "out")
+    assert len(begun) == 4, "what is damaged is made anew"
+
+
+def test_a_run_is_known_by_what_makes_its_picture(pictures: Path, tmp_path: Path) -> None:
+    one = cell(pictures)
+    name = sweep.folder_of(one, tmp_path)
+    moved = shutil.copy(pictures / "photo.png", tmp_path / "of another name.png")
+    for same in (
+        replace(one, row="elsewhere", content=Path(moved)),
+        replace(one, recipe=replace(RECIPE, memory="4GiB")),
+    ):
+        assert sweep.folder_of(same, tmp_path) == name
+    for other in (
+        replace(one, snapshots=(1,)),
+        replace(one, content=None),
+        replace(one, content=pictures / "painting.png"),
+        replace(one, recipe=replace(RECIPE, seed=1)),
+    ):
+        assert sweep.folder_of(other, tmp_path) != name
+
+
+def test_what_runs_share_changes_no_byte(pictures: Path, tmp_path: Path) -> None:
+    several = ({"beta": 2.0}, {"seed": 3}, {"pooling": "max"}, {"optimizer": "adam", "init": "noise"})
+    cells = [cell(pictures, **fields) for fields in several]
+    together = carried_out(cells, tmp_path / "together")
+    for one, found in zip(cells, together, strict=True):
+        (alone,) = carried_out([one], tmp_path / "alone")
+        assert alone.folder.name == found.folder.name
+        for name in SAME:
+            assert (alone.folder / name).read_bytes() == (found.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "code", "words"),
+    [
+        (InputError("a mask does not fit"), 1, 2, "a mask does not fit"),
+        (RunError("losses are not finite"), 3, 70, "losses are not finite"),
+        (MemoryError(), 3, 70, "MemoryError"),
+        (ValueError("two\nlines"), 3, 70, "ValueError: two lines"),
+    ],
+    ids=repr,
+)
+def test_what_fails_is_told_of_in_one_line_and_the_rest_completes(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    attempts: int,
+    code: int,
+    words: str,
+) -> None:
+    real, tried = runs.carry_out, []
+
+    def failing(recipe: Recipe, *rest: Any, **more: Any) -> runs.Result:
+        if recipe.seed == 1:
+            tried.append(recipe)
+            raise error
+        return real(recipe, *rest, **more)
+
+    monkeypatch.setattr(runs, "carry_out", failing)
+    found = carried_out([cell(pictures, seed=seed) for seed in (0, 1, 2)], tmp_path / "out")
+    assert [one.error for one in found] == ["", words, ""]
+    assert [one.exit_code for one in found] == [0, code, 0]
+    assert len(tried) == attempts
+
+
+def test_what_cannot_be_read_is_said_before_any_run(pictures: Path, tmp_path: Path) -> None:
+    bad = replace(cell(pictures), content=pictures / "none.png")
+    with pytest.raises(InputError, match=r"cannot read .*none\.png"):
+        carried_out([cell(pictures), bad], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interruption_ends_it_and_what_is_whole_is_kept(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runs.carry_out
+
+    def interrupted(recipe: Recipe, *rest: Any, **more: Any) -> runs.Result:
+        if recipe.seed == 1:
+            raise Interrupted(2)
+        return real(recipe, *rest, **more)
+
+    monkeypatch.setattr(runs, "carry_out", interrupted)
+    cells = [cell(pictures, seed=seed) for seed in (0, 1)]
+    with pytest.raises(Interrupted):
+        carried_out(cells, tmp_path / "out")
+    assert sweep.is_whole(sweep.folder_of(cells[0], tmp_path / "out"))
+    assert not sweep.is_whole(sweep.folder_of(cells[1], tmp_path / "out"))
+
+
+def test_what_is_no_run_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no whole run"):
+        sweep.read(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="is damaged, or of another version"):
+        sweep.read(tmp_path)
+
+
+def test_every_option_can_be_said_in_words() -> None:
+    for field in dataclasses.fields(Recipe):
+        assert field.default is not dataclasses.MISSING, field.name
+    assert Recipe().words() == []
+
+
+# --- elsewhere ------------------------------------------------------------------------------------
+
+
+class Far(Executor):
+    """Workers that see no folder of this machine: what they are to read must be brought to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def submit(self, fn: Any, /, task: Any, carried: Any) -> Future[Any]:  # type: ignore[override]
+        there = {path: self.folder / path.name for path in task.inputs}
+        future: Future[Any] = Future()
+        task = replace(task.with_inputs(there), folder=self.folder / task.folder.name)
+        future.set_result(pickle.loads(pickle.dumps(fn(task, carried))))
+        return future
+
+
+class Deadly(Executor):
+    """Workers that die of a run: of one seed always, of the others the first time."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.tried = seed, Counter[int]()
+
+    def submit(self, fn: Any, /, task: Any, carried: Any) -> Future[Any]:  # type: ignore[override]
+        seed, future = task.recipe.seed, Future[Any]()
+        self.tried[seed] += 1
+        if seed == self.seed or self.tried[seed] == 1:
+            task.folder.mkdir(parents=True, exist_ok=True)
+            (task.folder / "recipe.toml").write_text("begun")
+            future.set_exception(BrokenExecutor("a process was terminated abruptly"))
+        else:
+            future.set_result(fn(task, carried))
+        return future
+
+
+def test_results_come_back_from_where_no_folder_is_shared(pictures: Path, tmp_path: Path) -> None:
+    one = cell(pictures, snapshots=(1,), init=str(pictures / "photo.png"))
+    (here,) = carried_out([one], tmp_path / "here")
+    (far,) = carried_out([one], tmp_path / "out", executor=Far(tmp_path / "far"))
+    assert far.error == ""
+    assert sweep.is_whole(far.folder)
+    for name in (*SAME, "steps/00001.png"):
+        assert (far.folder / name).read_bytes() == (here.folder / name).read_bytes()
+    assert not list((tmp_path / "far").glob("*")), "nothing is written where it is not seen"
+    assert not list((files.state_folder() / "sweep").glob("*")), "nor is anything left behind"
+
+
+def test_inputs_are_named_by_their_content(pictures: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        found = carried_out([cell(pictures, seed=seed) for seed in (0, 1)], tmp_path, executor=executor)
+    assert [one.error for one in found] == ["", ""]
+    names = {path.name for path in (tmp_path / "inputs").iterdir()}
+    assert names == {f"{files.sha256(pictures / name)}.png" for name in ("photo.png", "painting.png")}
+    assert "photo.png painting.png" in sweep.read(found[0].folder).command
+
+
+def test_a_run_that_fails_three_times_is_told_of_and_the_rest_completes(
+    pictures: Path, tmp_path: Path
+) -> None:
+    executor = Deadly(seed=1)
+    found = carried_out([cell(pictures, seed=seed) for seed in (0, 1, 2)], tmp_path, executor=executor)
+    assert executor.tried == {0: 2, 1: 3, 2: 2}
+    errors = {one.cell.recipe.seed: one.error for one in found}
+    assert errors.pop(1).startswith("lost with its worker: BrokenExecutor: a process was terminated")
+    assert set(errors.values()) == {""}
+
+
+def test_an_executor_that_takes_nothing_is_told_of(pictures: Path, tmp_path: Path) -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    (found,) = carried_out([cell(pictures)], tmp_path, executor=executor)
+    assert "cannot schedule new futures after shutdown" in found.error
+
+
+def test_a_cluster_that_is_there_is_used(pictures: Path, tmp_path: Path) -> None:
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        clusters.connected(cluster.scheduler_address) as executor,
+    ):
+        (found,) = carried_out([cell(pictures)], tmp_path / "out", executor=executor)
+    assert found.error == ""
+    (here,) = carried_out([cell(pictures)], tmp_path / "here")
+    for name in SAME:
+        assert (found.folder / name).read_bytes() == (here.folder / name).read_bytes()
+
+
+def test_the_settings_of_tls_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def client(address: str, **more: Any) -> Any:
+        seen.append((address, more["security"]))
+        raise OSError("nobody is there")
+
+    monkeypatch.setattr(distributed, "Client", client)
+    tls = clusters.TLS(Path("ca.pem"), Path("cert.pem"), Path("key.pem"))
+    said = "--cluster tls://host:1 cannot be used: nobody is there"
+    with pytest.raises(InputError, match=said), clusters.connected("tls://host:1", tls):
+        pass
+    ((address, security),) = seen
+    assert address == "tls://host:1"
+    assert security.require_encryption
+    assert security.tls_ca_file == "ca.pem"
+    assert (security.tls_client_cert, security.tls_client_key) == ("cert.pem", "key.pem")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+SMALL = ("--size", "32", "--iterations", "2", "--precision", "float32", "--threads", "1")
+
+
+@pytest.fixture
+def studio(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(pictures)
+    return pictures
+
+
+def swept(*words: str) -> int:
+    return main(("sweep", "photo.png", "painting.png", *SMALL, *words))
+
+
+def test_the_command_carries_out_every_combination(
+    studio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--vary", "beta=1,2e0", "--vary", "style-layers=conv1_1,conv1_1 conv2_1")
+    assert swept(*words, "--seeds", "2", "--alpha", "0.1") == 0
+    out, err = capsys.readouterr()
+    assert out == "wrote sweep/index.html\n"
+    assert "8 of 8: style-layers = conv1_1 conv2_1, seed 1, beta = 2e0 in " in err
+    found = [Recipe(**read_toml(path)) for path in studio.glob("sweep/runs/*/recipe.toml")]  # type: ignore[arg-type]
+    said = {(one.beta, one.style_layers, one.seed, one.alpha) for one in found}
+    layers = (("block1_conv1",), ("block1_conv1", "block2_conv1"))
+    assert said == {(b, style, seed, 0.1) for b in (1, 2) for style in layers for seed in (0, 1)}
+    assert (studio / "sweep" / "results.csv").read_text().count("\n") == 9
+    before = {path: path.stat().st_mtime_ns for path in studio.glob("sweep/runs/*/picture.png")}
+    assert swept(*words, "--seeds", "2", "--alpha", "0.1") == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "a rerun computes nothing"
+
+
+def test_what_is_true_or_false_is_varied_too(studio: Path) -> None:
+    assert swept("--vary", "tileable=true,false") == 0
+    found = {read_toml(path)["tileable"] for path in studio.glob("sweep/runs/*/recipe.toml")}
+    assert found == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--vary betta=1", "--vary betta: there is no such option; did you mean beta?"),
+        ("--vary beta", "--vary beta: give NAME=VALUE,VALUE"),
+        ("--vary beta=1,,2", "--vary beta=1,,2: give NAME=VALUE,VALUE"),
+        ("--vary", "--vary"),
+        ("--vary beta=1 --vary beta=2", "--vary beta is given twice"),
+        ("--vary beta=1 --beta 2", "--vary beta and --beta contradict each other"),
+        ("--vary tileable=true --no-tileable", "--vary tileable and --tileable contradict"),
+        ("--vary seed=1,2 --seeds 2", "--vary seed and --seeds contradict each other"),
+        ("--vary tileable=1", "--vary tileable=1: use true or false"),
+        ("--vary beta=-1", "--beta -1.0 is not allowed; it should be greater than or equal to 0"),
+        ("--vary pooling=average,avrage", "--pooling"),
+        ("--vary style-layers=conv9_9", "conv9_9"),
+        ("--vary optimizer=adam,lbgfs", "unknown optimizer 'lbgfs'"),
+        ("--seeds 0", "--seeds is a number from 1 on"),
+        ("--workers -1", "--workers and --threads are numbers from 1 on"),
+        ("--workers 2 --cluster tcp://127.0.0.1:1", "use one of them"),
+        ("--tls-ca ca.pem", "are for a --cluster"),
+        ("--checkpoint-every -1", "--checkpoint-every must be seconds"),
+        ("--cluster nonsense://", "--cluster nonsense:// cannot be used"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(
+    studio: Path, capsys: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    assert swept(*words.split()) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (studio / "sweep").exists()
+
+
+@pytest.mark.usefixtures("studio")
+def test_a_varied_option_is_refused_as_its_flag_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("beta", "much"), ("levels", "0"), ("color", "blue"), ("padding", "none")):
+        assert main(("transfer", "photo.png", "painting.png", f"--{name}", value)) == 2
+        by_flag = capsys.readouterr().err.replace("impasto transfer --help", "impasto sweep --help")
+        assert swept("--vary", f"{name}={value}") == 2
+        assert capsys.readouterr().err == by_flag
+
+
+def test_a_failed_run_is_told_of_at_the_end(
+    studio: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runs.carry_out
+
+    def failing(recipe: Recipe, *rest: Any, **more: Any) -> runs.Result:
+        if recipe.beta == 2:
+            raise MemoryError
+        return real(recipe, *rest, **more)
+
+    monkeypatch.setattr(runs, "carry_out", failing)
+    assert swept("--vary", "beta=1,2") == 70
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "2 of 2: beta = 2 failed: MemoryError",
+        "impasto: 1 of 2 runs failed, as said above; the same command tries them again",
+    ]
+    assert (studio / "sweep" / "index.html").exists()
+
+
+def test_studies_are_listed_without_torch() -> None:
+    script = "import sys; from impasto.__main__ import main; main(['study', 'list'])"
+    script += "; print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *studies, torch = said.stdout.splitlines()
+    assert torch == "False"
+    assert studies[0].startswith("figure-1 ")
+
+
+def test_the_command_carries_out_studies(studio: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--size", "64", "--iterations-scale", "0.004", "--threads", "1", "-o", "out")
+    assert main(("study", "figure-8", *words)) == 0
+    assert (studio / "out" / "figure-8" / "index.html").exists()
+    assert main(("study", "figure-9", *words)) == 2
+    assert "unknown study 'figure-9'" in capsys.readouterr().err
