@@ -265,6 +265,35 @@ GUARDS = (
         "if not summary.numel():",
         "tests/test_styles.py -k damaged",
     ),
+    # many runs
+    Guard(
+        "a damaged run is no whole one",
+        "sweep.py",
+        "return all(files.sha256(folder / name) == sha256 for name, sha256 in said.files.items())",
+        "return bool(said)",
+        "tests/test_sweep.py -k only_what_is_missing",
+    ),
+    Guard(
+        "a run that has its picture is not computed again",
+        "sweep.py",
+        "if not _is_painted(task):",
+        "if task:",
+        "tests/test_sweep.py -k only_what_is_missing",
+    ),
+    Guard(
+        "a run is not to blame for the death of a worker that it waited for",
+        "sweep.py",
+        "if begun == self._begun and failure.lost and not self.carries:",
+        "if not failure:",
+        "tests/test_sweep.py -k waited",
+    ),
+    Guard(
+        "workers listen on loopback alone",
+        "clusters.py",
+        "host=_LOOPBACK,",
+        'host="0.0.0.0",',
+        "tests/test_torture.py -k sweep_whose",
+    ),
     # what is said
     Guard(
         "a terminal is given no orders",

@@ -280,6 +280,32 @@ def test_a_run_that_fails_three_times_is_told_of_and_the_rest_completes(
     assert set(errors.values()) == {""}
 
 
+def test_a_run_that_waited_for_workers_that_died_is_carried_out(pictures: Path, tmp_path: Path) -> None:
+    class Crowded(Executor):
+        left = 4
+
+        def submit(self, fn: Any, /, task: Any, carried: Any) -> Future[Any]:  # type: ignore[override]
+            future = Future[Any]()
+            self.left -= 1
+            if self.left < 0:
+                future.set_result(fn(task, carried))
+            else:
+                future.set_exception(BrokenExecutor("another run ended it"))
+            return future
+
+    (found,) = carried_out([cell(pictures)], tmp_path, executor=Crowded())
+    assert found.error == ""
+    (lost,) = carried_out([cell(pictures, seed=1)], tmp_path, executor=Never())
+    assert lost.error.endswith("nobody is there")
+
+
+class Never(Executor):
+    """Workers that are never there."""
+
+    def submit(self, *_: Any) -> Future[Any]:  # type: ignore[override]
+        raise BrokenExecutor("nobody is there")
+
+
 def test_an_executor_that_takes_nothing_is_told_of(pictures: Path, tmp_path: Path) -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
