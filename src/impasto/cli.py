@@ -2,10 +2,8 @@
 
 import argparse
 import contextlib
-import ctypes
 import dataclasses
 import functools
-import importlib.util
 import inspect
 import io
 import itertools
@@ -17,7 +15,6 @@ import shlex
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -106,7 +103,6 @@ class _Descent:
         **more: Any,  # noqa: ANN401
     ) -> None:
         """Carry out the run and say on stderr what was written; ``more`` are further `runs.Files`."""
-        _prepare_torch()
         _prepare_decoding(self.trust_input)
         from impasto import batch, images, optimize, parallel, prepare, replays, runs
 
@@ -715,23 +711,6 @@ class WeightsCommand:
                 raise InputError("weights fetch needs a name; see: impasto weights list")
             for name in self.names:
                 _print(str(_fetch(name)))
-
-
-def _prepare_torch() -> None:
-    """Have the system load torch's largest library while Python loads other modules: 0.2 s of work.
-
-    An import would wait for it; a thread in C does not hold the others up.
-    """
-    found = importlib.util.find_spec("torch")
-    library = Path((found and found.origin) or "", "..", "lib", "libtorch_cpu.so").resolve()
-    if "torch" not in sys.modules and library.is_file():
-        with contextlib.suppress(RuntimeError):  # no more threads
-            threading.Thread(target=_load, args=[str(library)], daemon=True).start()
-
-
-def _load(library: str) -> None:
-    with contextlib.suppress(OSError):  # whatever is wrong with it, torch says it better
-        ctypes.CDLL(library)
 
 
 def _prepare_decoding(trust_input: bool) -> None:
