@@ -74,6 +74,27 @@ def test_figures_have_the_settings_of_the_report(name: str) -> None:
         assert replace(cell.recipe, **fixed) == report
 
 
+def test_figures_have_the_numbers_of_the_report() -> None:
+    layers = [f"block{block}_conv1" for block in range(1, 6)]
+    (kept, *_), subsets = cells("figure-2"), cells("figure-5")[:5]
+    assert (kept.recipe.content_layers, kept.recipe.iterations) == (("block4_conv2",), 1000)
+    assert [(*cell.recipe.style_layers,) for cell in subsets] == [(*layers[:n],) for n in range(1, 6)]
+    assert {(cell.recipe.iterations, cell.recipe.alpha) for cell in subsets} == {(1000, 1e-2)}
+    weights = [cell.recipe.layer_weights for cell in cells("figure-7")][:2]
+    assert weights == [(0.05, 0.05, 0.1, 0.8), (0.8, 0.1, 0.05, 0.05)]
+    every = [cell for name in STUDIES if name.startswith("figure") for cell in cells(name)]
+    descents = [cell.recipe for cell in every if cell.recipe.iterations]
+    assert {(r.optimizer, r.init, r.pooling, r.weighting) for r in descents} == {
+        ("adam", "noise", "average", "report")
+    }
+    assert {cell.recipe.iterations for name in ("figure-3", "figure-4") for cell in cells(name)} == {
+        1000,
+        500,
+    }
+    assert sorted(cell.recipe.alpha for cell in cells("figure-6")) == [1e-4, 1e-3, 1e-2, 1e-1]
+    assert 0.02 in {cell.recipe.learning_rate for cell in cells("figure-8")}
+
+
 def test_what_studies_share_is_one_run() -> None:
     (of_ratios,) = (c for c in cells("figure-6") if c.column == "alpha/beta = 1e-2")
     (of_rates,) = (c for c in cells("figure-8") if c.row == "learning rate 0.02")
@@ -133,9 +154,11 @@ def cheap_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(quality.MEASURES, "color")
 
 
-def carry_out(out: Path, *names: str, pictures: Path | None) -> list[str]:
-    said: list[str] = []
-    studies.carry_out(names, pictures, SIZE, out, SCALE, say=said.append)
+def carry_out(
+    out: Path, *names: str, pictures: Path | None, scale: float = SCALE, said: list[str] | None = None
+) -> list[str]:
+    said = [] if said is None else said
+    studies.carry_out(studies.prepared(names, pictures, SIZE, out, scale), out, say=said.append)
     return said
 
 
@@ -143,7 +166,11 @@ def carry_out(out: Path, *names: str, pictures: Path | None) -> list[str]:
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_ends_in_a_table_a_sheet_and_a_page(out: Path, folder: Path, name: str) -> None:
     said = carry_out(out, name, pictures=folder)
-    assert said == [f"wrote {out / name / 'index.html'}"]
+    *runs_, last = said
+    assert last == f"wrote {out / name / 'index.html'}"
+    assert [line.split(":")[0] for line in runs_] == [
+        f"{number} of {len(runs_)}" for number in range(1, len(runs_) + 1)
+    ]
     found = {path.name for path in (out / name).iterdir()}
     assert found >= {"results.csv", "sheet.png", "sheet.pdf", "index.html"}
     assert ("curves.png" in found) == ("curves.pdf" in found) == (name != "figure-1")
@@ -188,9 +215,9 @@ def test_a_run_that_fails_is_on_the_sheet_and_the_rest_is_drawn(
 
     monkeypatch.setattr(sweep, "carry_out", failing)
     said: list[str] = []
-    with pytest.raises(RunError, match=r"1 of 4 runs failed"):
-        studies.carry_out(["figure-6"], folder, SIZE, tmp_path, SCALE, say=said.append)
-    assert said[0] == "alpha/beta = 1e-1 failed: <b>the disk</b> is gone"
+    with pytest.raises(RunError, match=r"1 failures"):
+        carry_out(tmp_path, "figure-6", pictures=folder, said=said)
+    assert "4 of 4: alpha/beta = 1e-1 failed: <b>the disk</b> is gone" in said
     assert [row["error"] for row in rows(tmp_path / "figure-6" / "results.csv")].count("") == 3
     page = (tmp_path / "figure-6" / "index.html").read_text("utf-8")
     assert "&lt;b&gt;the disk" in page
@@ -216,7 +243,7 @@ def test_all_poolings_are_measured_by_one_ruler(
 
 
 def test_a_figure_with_the_real_network_and_the_samples(tmp_path: Path) -> None:
-    studies.carry_out(["figure-3"], None, SIZE, tmp_path, 0.02)
+    carry_out(tmp_path, "figure-3", pictures=None, scale=0.02)
     start, *_, end = rows(tmp_path / "figure-3" / "results.csv")
     assert (start["iteration"], end["iteration"]) == ("0", "20")
     assert float(end["style_wasserstein"]) < float(start["style_wasserstein"])
@@ -224,6 +251,7 @@ def test_a_figure_with_the_real_network_and_the_samples(tmp_path: Path) -> None:
     page = (tmp_path / "figure-3" / "index.html").read_text("utf-8")
     assert "built-in samples stand in" in page
     assert "swirl, for The Starry Night" in page
+    assert f"impasto study figure-3 --size {SIZE} --iterations-scale 0.02" in page
 
 
 # --- the parts ------------------------------------------------------------------------------------
@@ -244,7 +272,7 @@ def test_names_are_text_on_a_page(tmp_path: Path, picture_file: Callable[..., Pa
     cell = Cell(name, name, Recipe(size=32), picture, (picture,))
     entry = Entry(cell, (Taken(3, picture, {"total": 1.0}, 3, 0.1),), [], f"impasto {name}", "run")
     study = Study(name, name, name, name, name, name)
-    page = pages.page(study, [entry], {})
+    page = pages.page(study, [entry], sheets.draw(study, [entry, replace(entry, cell=cell)]))
     assert "<img src=x" not in page
     assert page.count("</script>") == 2
     assert tmp_path
@@ -255,7 +283,7 @@ def test_without_matplotlib_one_line_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"pip install 'impasto\[studies\]'"):
-        studies.carry_out(["figure-1"], None, SIZE, tmp_path)
+        studies.prepared(["figure-1"], None, SIZE, tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError):
         sheets.check()

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -18,10 +20,12 @@ import distributed
 import pytest
 from distributed import LocalCluster
 
-from impasto import clusters, files, runs, sweep
+from impasto import clusters, files, images, runs, studies, styles, sweep
 from impasto.__main__ import main
 from impasto.errors import InputError, Interrupted, RunError
+from impasto.events import Event, Step
 from impasto.recipe import Recipe, read_toml
+from impasto.results import Study
 from impasto.sweep import Cell, Outcome
 
 pytestmark = pytest.mark.usefixtures("tiny_network", "one_thread")
@@ -197,6 +201,77 @@ def test_an_interruption_ends_it_and_what_is_whole_is_kept(
         carried_out(cells, tmp_path / "out")
     assert sweep.is_whole(sweep.folder_of(cells[0], tmp_path / "out"))
     assert not sweep.is_whole(sweep.folder_of(cells[1], tmp_path / "out"))
+
+
+@pytest.mark.parametrize("gone", ["", "losses.csv", "seconds.csv", "steps/00001.png"])
+def test_a_run_whose_beginning_is_gone_begins_again(pictures: Path, tmp_path: Path, gone: str) -> None:
+    one = cell(pictures, snapshots=(1,), iterations=6)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.iteration == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        carried_out([one], tmp_path / "out", watchers=[stop], every=0)
+    folder = sweep.folder_of(one, (tmp_path / "out").absolute())
+    if gone:
+        (folder / gone).unlink()
+    else:
+        shutil.rmtree(folder)
+    seen: list[Event] = []
+    (outcome,) = carried_out([one], tmp_path / "out", watchers=[seen.append])
+    run = sweep.read(outcome.folder)
+    assert [row["iteration"] for row in run.rows] == list(range(7))
+    assert list(run.steps) == [1]
+    assert sum(isinstance(event, Step) for event in seen) == 7
+
+
+def test_a_run_that_lost_a_picture_on_the_way_is_not_whole(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, written = cell(pictures, snapshots=(1,)), images.write
+
+    def write(picture: Any, path: Path, *words: Any, **more: Any) -> None:
+        if path.name == "00001.png" and full:
+            full.pop()
+            raise InputError(f"cannot write {path}: No space left on device")
+        written(picture, path, *words, **more)
+
+    monkeypatch.setattr(images, "write", write)
+    full = [True]
+    (outcome,) = carried_out([one], tmp_path / "out")
+    assert (outcome.error, list(sweep.read(outcome.folder).steps)) == ("", [1])
+    full = [True] * 9
+    (outcome,) = carried_out([one], tmp_path / "other")
+    assert "No space left" in outcome.error
+    assert not sweep.is_whole(outcome.folder)
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_learned_styles_are_measured_and_drawn(pictures: Path, tmp_path: Path, pooling: str) -> None:
+    style = pictures / f"learned{styles.SUFFIX}"
+    runs.learn(replace(RECIPE, pooling=pooling), pictures / "painting.png", style)
+    one = replace(cell(pictures, "one", pooling=pooling), styles=(style,))
+    outcomes = carried_out([one], tmp_path / "out")
+    assert [outcome.error for outcome in outcomes] == [""]
+    assert studies.present(Study("sweep", "learned"), [one], outcomes, tmp_path / "out").exists()
+
+
+def test_two_that_make_one_run_wait_for_each_other(pictures: Path, tmp_path: Path) -> None:
+    one, out = cell(pictures), tmp_path / "out"
+    folder = sweep.folder_of(one, out.absolute())
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom impasto import resume\n"
+        "with resume.hold(resume.name_of(Path(sys.argv[1])), 'it'):\n"
+        "    print('held', flush=True)\n    time.sleep(2)\n"
+    )
+    command = [sys.executable, "-c", script, str(folder / "run.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        (outcome,) = carried_out([one], out)
+        assert other.wait(1) == 0, "it had ended before the run began"
+    assert outcome.error == ""
 
 
 def test_what_is_no_run_is_not_read(tmp_path: Path) -> None:
@@ -382,6 +457,21 @@ def test_the_command_carries_out_every_combination(
     before = {path: path.stat().st_mtime_ns for path in studio.glob("sweep/runs/*/picture.png")}
     assert swept(*words, "--seeds", "2", "--alpha", "0.1") == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}, "a rerun computes nothing"
+
+
+def test_names_that_are_no_text_do_no_harm(studio: Path) -> None:
+    photo = os.fsdecode(b"a$_$\xff.png")
+    (studio / "photo.png").rename(studio / photo)
+    (studio / "painting.png").rename(studio / "$1 $2.png")
+    vary = f"init={studio / '$1 $2.png'},noise".replace(" ", "")
+    (studio / "$1$2.png").write_bytes((studio / "$1 $2.png").read_bytes())
+    assert main(("sweep", photo, "$1 $2.png", *SMALL, "--vary", vary)) == 0
+    (folder, *_) = (path.parent for path in studio.glob("sweep/runs/*/run.json"))
+    assert "a$_$?.png" in sweep.read(folder).command
+    for name in ("index.html", "results.csv"):
+        text = (studio / "sweep" / name).read_text("utf-8")
+        assert "init = $1$2.png" in text
+        assert str(studio) not in text, "a name of this machine"
 
 
 def test_what_is_true_or_false_is_varied_too(studio: Path) -> None:

@@ -322,16 +322,18 @@ class _Many:
             yield None
 
     @contextlib.contextmanager
-    def watched(self, executor: "Executor | None") -> "Iterator[list[Watcher]]":
-        """Show on a terminal how far a run is that is carried out in this process."""
+    def watched(
+        self, executor: "Executor | None"
+    ) -> "Iterator[tuple[list[Watcher], Callable[[str], None]]]":
+        """Show on a terminal how far a run is that is carried out here; give what says a line too."""
         from impasto import watch
 
         console = _console()
         if executor is None and console.is_terminal:
             with watch.progress(console) as watcher:
-                yield [watcher]
+                yield [watcher], _saying(console)
         else:
-            yield []
+            yield [], _saying(console)
 
     @property
     def threads_each(self) -> int | None:
@@ -396,20 +398,17 @@ class Sweep(_Many):
         styles = " and ".join(style.stem for style in self.styles)
         study = results.Study(
             name="sweep",
-            title=f"{self.content.stem} in the manner of {styles}",
-            command=shlex.join(["impasto", "sweep", *words]),
+            title=shown(f"{self.content.stem} in the manner of {styles}"),
+            command=shlex.join(["impasto", "sweep", *_shareable(words)]),
         )
-        say = _saying(_console())
         outcomes: list[sweep.Outcome] = []
         try:
-            with self.executor() as executor, self.watched(executor) as watchers:
+            with self.executor() as executor, self.watched(executor) as (watchers, say):
                 for outcome in sweep.carry_out(
                     cells, self.out, executor, watchers, self.checkpoint_every, self.threads_each
                 ):
                     outcomes.append(outcome)
-                    name = ", ".join(filter(None, (outcome.cell.row, outcome.cell.column)))
-                    said = f"failed: {outcome.error}" if outcome.error else f"in {outcome.folder}"
-                    say(f"{len(outcomes)} of {len(cells)}: {name} {said}")
+                    say(f"{len(outcomes)} of {len(cells)}: {outcome.told}")
         except (KeyboardInterrupt, Interrupted) as interruption:
             number = getattr(interruption, "exit_code", 128 + signal.SIGINT) - 128
             done = f"{sum(not one.error for one in outcomes)} of {len(cells)} runs are whole"
@@ -458,15 +457,13 @@ class Study(_Many):
             return
         names = studies.choose(self.names)
         _prepare_decoding(trust_input=False)
-        with self.executor() as executor, self.watched(executor) as watchers:
+        ready = studies.prepared(names, self.pictures, self.size, self.out, self.iterations_scale)
+        with self.executor() as executor, self.watched(executor) as (watchers, say):
             studies.carry_out(
-                names,
-                self.pictures,
-                self.size,
+                ready,
                 self.out,
-                self.iterations_scale,
                 executor,
-                _saying(_console()),
+                say,
                 watchers=watchers,
                 every=self.checkpoint_every,
                 threads=self.threads_each,
@@ -885,9 +882,32 @@ def _sweep(words: Sequence[str]) -> None:
     for chosen in itertools.product(*varied.values()):
         said = dict(zip(varied, chosen, strict=True))
         more = [word for name, value in said.items() for word in _flag_words(name, value)]
-        first, *others = [f"{name} = {value}" for name, value in said.items()] or [""]
+        first, *others = [f"{name} = {_nameless(value)}" for name, value in said.items()] or [""]
         commands.append((Label(first, tuple(others)), _command("sweep", [*plain, *more])))
     commands[0][1].carry_out(words, [(label, command.recipe) for label, command in commands])
+
+
+def _shareable(words: Sequence[str]) -> list[str]:
+    """Return a command's words without its machines, and files by their names alone."""
+    apart = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(_Many)}
+    found, left = [], iter(words)
+    for word in left:
+        flag, equals, _ = word.partition("=")
+        if flag.replace("_", "-") not in apart:
+            found.append(_nameless(word))
+        elif not equals:
+            next(left, None)
+    return found
+
+
+def _nameless(word: str) -> str:
+    """Return a word with files by their names, as it can be shown.
+
+    Example:
+        >>> _nameless("--init=/home/me/start.png")
+        '--init=start.png'
+    """
+    return shown(re.sub(r"[^,= ]*/", "", word))
 
 
 def _values(text: str) -> tuple[str, list[str]]:

@@ -49,7 +49,7 @@ def local(workers: int, threads: int) -> Iterator[Executor]:
             host=_LOOPBACK,
             dashboard_address=f"{_LOOPBACK}:0",
             scheduler_kwargs={"dashboard": False},
-            memory_limit=0,  # a run knows how much it may take
+            memory_limit=0,  # Dask's own would pause workers; --memory is what a run may take
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,

@@ -38,7 +38,7 @@ def write(study: Study, entries: Sequence[Entry], figures: "Mapping[str, Figure]
     text = page(study, entries, figures)
     try:
         with files.atomic_write(path) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
     return path

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from impasto import files, images, measures, quality, sweep
-from impasto.errors import InputError
+from impasto import files, images, measures, quality, styles, sweep
+from impasto.errors import InputError, shown
+from impasto.recipe import Recipe
 from impasto.sweep import Cell, Outcome
 
 __all__ = ["Entry", "Study", "Taken", "front", "gather", "text_of", "write_csv"]
@@ -101,14 +102,15 @@ def gather(cells: Sequence[Cell], outcomes: Iterable[Outcome]) -> list[Entry]:
 def _entry(outcome: Outcome) -> Entry:
     cell, folder = outcome.cell, outcome.folder
     if outcome.error:
-        return Entry(cell, run=folder.name, error=outcome.error)
+        said = outcome.error.replace(f"{folder.parent.parent}/", "")  # no paths of this machine
+        return Entry(cell, run=folder.name, error=shown(said))
     run = sweep.read(folder)
     film = not cell.column
     own = {name: getattr(run.losses, name) for name in _LOSSES} | run.measures
     # Measures of other pooling than the recipe's: of recipes that differ in it they cannot be compared.
     values = own | _measured(cell, folder, {-1: run.picture}).get(-1, {}) if _is_apart(cell) else own
     steps = {number: path for number, path in run.steps.items() if number < run.iterations}
-    seen = _measured(cell, folder, steps) if film else {}
+    seen = _measured(cell, folder, steps) if film else {}  # the last one was, when the run ended
     rows = {int(row["iteration"]): row for row in run.rows}
     taken = [
         Taken(
@@ -125,31 +127,39 @@ def _entry(outcome: Outcome) -> Entry:
 
 
 def _is_apart(cell: Cell) -> bool:
-    return cell.recipe.pooling != "average"
+    return _ruler(cell) != cell.recipe
+
+
+def _ruler(cell: Cell) -> Recipe:
+    """Return the recipe that measures are taken by.
+
+    For one that pools by average, `quality` pools by maximum. A learned style leaves no choice.
+    """
+    learned = any(style.suffix == styles.SUFFIX for style in cell.styles)
+    return cell.recipe if learned else dataclasses.replace(cell.recipe, pooling="average")
 
 
 def _measured(cell: Cell, folder: Path, pictures: dict[int, Path]) -> dict[int, dict[str, float]]:
     """Return losses and measures of saved pictures by iteration; kept beside them once they are taken.
 
-    Measures are of one ruler for all runs, that of a recipe which pools by average.
+    Measures are of one ruler for all runs, however they pool.
     """
-    kept = folder / "measured.json"
+    kept = folder / sweep.MEASURED
     try:
         found = {int(key): value for key, value in json.loads(kept.read_text("utf-8")).items()}
     except (OSError, ValueError):
         found = {}
     if missing := [number for number in pictures if number not in found]:
-        with images.trusted():  # the pictures were decoded before, when the run was made
-            content = images.read(cell.content) if cell.content else None
-            styles = [images.read(style) for style in cell.styles]
-            for number in missing:
-                picture = images.read(pictures[number])
-                ruler = dataclasses.replace(cell.recipe, pooling="average")
-                taken = measures.measure(ruler, picture, content, *styles)
-                losses = taken.losses
-                if _is_apart(cell):
-                    losses = measures.losses(cell.recipe, picture, content, *styles)
-                found[number] = {name: getattr(losses, name) for name in _LOSSES} | taken.measures
+        content = sweep.look(cell.content, cell.recipe) if cell.content else None
+        given = [sweep.look(style, cell.recipe) for style in cell.styles]
+        for number in missing:
+            with images.trusted():  # a run's own
+                picture = sweep.look(pictures[number], cell.recipe)
+            taken = measures.measure(_ruler(cell), picture, content, *given)
+            losses = taken.losses
+            if _is_apart(cell):
+                losses = measures.losses(cell.recipe, picture, content, *given)
+            found[number] = {name: getattr(losses, name) for name in _LOSSES} | taken.measures
         with files.atomic_write(kept) as file:
             file.write(json.dumps(found).encode())
     return {number: found[number] for number in pictures}
@@ -184,7 +194,7 @@ def write_csv(name: str, entries: Sequence[Entry], path: Path) -> None:
                 table.writerow({**about, **counts, "seconds": taken.seconds, **taken.values})
     try:
         with files.atomic_write(path) as file:
-            file.write(text.getvalue().encode())
+            file.write(text.getvalue().encode(errors="backslashreplace"))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
 

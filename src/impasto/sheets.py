@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy
 import numpy.typing as npt
 
-from impasto import files, images, quality, results, schedule
+from impasto import files, images, quality, results, schedule, styles
 from impasto.errors import InputError
 from impasto.results import Entry, Study, Taken
 
@@ -31,7 +31,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a
 
 _STYLE: dict[str, Any] = {
     "font.family": ["STIXGeneral", "DejaVu Serif"],  # the second for the first's missing signs
-    "mathtext.fontset": "stix",
+    "text.parse_math": False,  # a name may have dollars in it
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": SOFT,
@@ -278,7 +278,9 @@ def _is_descent(entries: Sequence[Entry]) -> bool:
 
 
 def _inputs(entry: Entry) -> tuple[Path, ...]:
-    return tuple(path for path in (entry.cell.content, *entry.cell.styles) if path)
+    """Return the pictures that an entry was made of; a learned style is none."""
+    given = (entry.cell.content, *entry.cell.styles)
+    return tuple(path for path in given if path and path.suffix != styles.SUFFIX)
 
 
 def _film(study: Study, entry: Entry) -> _Band:
@@ -432,7 +434,12 @@ def curves(study: Study, entries: Sequence[Entry]) -> "Figure | None":
                 axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
                 if name and len(groups) > 1:
                     axes.set_title(name, loc="left", size=9.5)
-        grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
+        said: list[str] = []
+        for axes in grid[:, -1]:
+            handles, labels = axes.get_legend_handles_labels()
+            if labels != said:  # the first row's legend is for all rows that have the same lines
+                axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1.0))
+            said = labels
         _settle(figure)
     return figure
 

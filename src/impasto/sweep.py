@@ -18,6 +18,7 @@ import os
 import shlex
 import shutil
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from impasto import files, images, measures, replays, resume, runs, styles, watch, weights
-from impasto.errors import ImpastoError, InputError, Interrupted
+from impasto.errors import BusyError, ImpastoError, InputError, Interrupted, shown
 from impasto.events import Event, Losses, Started, Step
 from impasto.inputs import sized
 from impasto.jobs import Files, start_file, story_of
@@ -39,7 +40,21 @@ from impasto.transfer import Shared
 from impasto.watch import Watcher
 from impasto.weights import REGISTRY
 
-__all__ = ["Cell", "Outcome", "Run", "carry_out", "command_of", "folder_of", "is_whole", "read"]
+__all__ = [
+    "MEASURED",
+    "Cell",
+    "Outcome",
+    "Run",
+    "carry_out",
+    "command_of",
+    "folder_of",
+    "is_whole",
+    "look",
+    "read",
+]
+
+MEASURED = "measured.json"
+"""What was measured of a run later: it may change, and is no part of what makes a folder whole."""
 
 _FILE = "file"
 """Stands for the name of a file in what names a run."""
@@ -97,6 +112,12 @@ class Outcome:
     error: str = ""
     exit_code: int = 0
     """That of the error: 2 where the user can mend it."""
+
+    @property
+    def told(self) -> str:
+        """What became of it, in one line."""
+        name = ", ".join(filter(None, (self.cell.row, self.cell.column)))
+        return f"{name} failed: {self.error}" if self.error else f"{name} in {self.folder}"
 
 
 @dataclass(frozen=True)
@@ -181,7 +202,7 @@ def command_of(cell: Cell) -> str:
         "impasto transfer 'a photo.jpg' painting.jpg --size 64 --style-layers block1_conv1 block2_conv1"
     """
     name = "texture" if cell.content is None else "transfer" if cell.styles else "reconstruct"
-    pictures = [path.name for path in (cell.content, *cell.styles) if path]
+    pictures = [shown(path.name) for path in (cell.content, *cell.styles) if path]
     words = _nameless(cell.recipe).words()
     if name != "transfer" and "--init" not in words:  # these commands begin with noise
         words += ["--init", cell.recipe.init]
@@ -191,7 +212,7 @@ def command_of(cell: Cell) -> str:
 def _nameless(recipe: Recipe) -> Recipe:
     """Return the recipe with the names of its files, without their folders."""
     given = {
-        name: Path(value).name
+        name: shown(Path(value).name)
         for name, value, known in (
             ("init", recipe.init, STARTS),
             ("weights", recipe.weights, REGISTRY),
@@ -334,15 +355,34 @@ def _described(error: BaseException) -> str:
 
 def _carried_out(task: _Task, watchers: Sequence[Watcher], shared: Shared | None) -> None:
     folder = task.folder
-    if is_whole(folder):
-        return
+    with _alone(folder):
+        if is_whole(folder):
+            return
+        _made(task, watchers, shared)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; wait while another process makes the same run."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(resume.hold(resume.name_of(folder / "run.json"), f"{folder}"))
+                break
+            except BusyError:
+                time.sleep(0.5)
+        yield
+
+
+def _made(task: _Task, watchers: Sequence[Watcher], shared: Shared | None) -> None:
+    folder = task.folder
     sha256 = weights.verify(task.recipe.weights, task.recipe.weights_sha256 or None).sha256
     if sha256 != task.weights:
         raise InputError(f"--weights {task.recipe.weights} are others here: SHA-256 {sha256[:12]}...")
     try:
         if (folder / "run.json").exists():  # of what was damaged since nothing is to be trusted
-            (folder / "picture.png").unlink(missing_ok=True)
-            (folder / "run.json").unlink()
+            for name in ("picture.png", MEASURED, "run.json"):
+                (folder / name).unlink(missing_ok=True)
         (folder / "steps").mkdir(parents=True, exist_ok=True)
         with files.atomic_write(folder / "recipe.toml") as file:
             file.write(task.toml.encode())
@@ -357,18 +397,44 @@ def _carried_out(task: _Task, watchers: Sequence[Watcher], shared: Shared | None
 
 
 def _is_painted(task: _Task) -> bool:
-    logs = (task.folder / "losses.csv", task.folder / "seconds.csv")
-    return all(log.exists() for log in logs) and replays.is_made(task.recipe, task.files)
+    if not replays.is_made(task.recipe, task.files):
+        return False
+    end = story_of(task.files.out).end
+    return end is not None and _followed(task) == end.iterations
+
+
+def _followed(task: _Task) -> int:
+    """Return up to which iteration the folder has all rows and pictures; -1 if one is missing."""
+    numbers = []
+    for name in ("losses.csv", "seconds.csv"):
+        try:
+            with (task.folder / name).open(encoding="utf-8", newline="") as file:
+                numbers.append([int(row["iteration"]) for row in csv.DictReader(file)])
+        except (OSError, KeyError, TypeError, ValueError):
+            return -1
+    last = min(map(len, numbers)) - 1
+    rows = all(found[: last + 1] == list(range(last + 1)) for found in numbers)
+    steps = all(_step(task.folder, number).exists() for number in task.snapshots if number <= last)
+    return last if rows and steps else -1
+
+
+def _step(folder: Path, iteration: int) -> Path:
+    return folder / "steps" / f"{iteration:05d}.png"
 
 
 def _paint(task: _Task, watchers: Sequence[Watcher], shared: Shared | None) -> None:
+    # A state may outlive the folder that it was of, or be of the same run in another folder.
+    fresh = _followed(task) < 0
+    (task.folder / MEASURED).unlink(missing_ok=True)
     with (
         _in_threads(task.threads),
         watch.loss_log(task.folder / "losses.csv") as losses,
         watch.time_log(task.folder / "seconds.csv") as seconds,
     ):
-        own = (losses, seconds, _steps(task.folder / "steps", task.snapshots))
-        runs.carry_out(task.recipe, task.files, [*own, *watchers], every=task.every, shared=shared)
+        own = (losses, seconds, _steps(task.folder, task.snapshots))
+        runs.carry_out(
+            task.recipe, task.files, [*own, *watchers], every=task.every, fresh=fresh, shared=shared
+        )
 
 
 @contextlib.contextmanager
@@ -392,7 +458,7 @@ def _steps(folder: Path, iterations: Sequence[int]) -> Watcher:
         if isinstance(event, Started):
             finish = event.finish
         elif isinstance(event, Step) and event.iteration in wanted:
-            images.write(finish(event.picture), folder / f"{event.iteration:05d}.png")
+            images.write(finish(event.picture), _step(folder, event.iteration))
 
     return watch
 
@@ -401,16 +467,11 @@ def _measured(task: _Task) -> _Said:
     """Return what is to be said of a run whose picture is there."""
     folder, made = task.folder, story_of(task.folder / "picture.png")
     assert made.end is not None and made.losses is not None
-
-    def look(path: Path) -> Any:  # noqa: ANN401 (a picture or a learned style)
-        if path.suffix == styles.SUFFIX:
-            return styles.load(path)
-        return images.read(path, transparency=task.recipe.transparency)
-
-    content = look(task.content) if task.content else None
-    picture = look(folder / "picture.png")
+    content = look(task.content, task.recipe) if task.content else None
+    picture = look(folder / "picture.png", task.recipe)
+    given = [look(style, task.recipe) for style in task.styles]
     with _in_threads(task.threads):
-        found = measures.measure(task.recipe, picture, content, *map(look, task.styles))
+        found = measures.measure(task.recipe, picture, content, *given)
     with (folder / "seconds.csv").open(encoding="utf-8", newline="") as times:
         *_, last = csv.DictReader(times)
     written = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_ours(path)]
@@ -429,8 +490,19 @@ def _measured(task: _Task) -> _Said:
     )
 
 
+def look(path: Path, recipe: Recipe) -> Any:  # noqa: ANN401 (a picture or a learned style)
+    """Return a picture as a run of this recipe sees it, or a learned style.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if path.suffix == styles.SUFFIX:
+        return styles.load(path)
+    return images.read(path, transparency=recipe.transparency)
+
+
 def _is_ours(path: Path) -> bool:
-    return path.name != "run.json" and not path.name.startswith(".")
+    return path.name not in ("run.json", MEASURED) and not path.name.startswith(".")
 
 
 def _asdict(said: _Said) -> dict[str, Any]:
@@ -522,19 +594,18 @@ def _here(tasks: Iterable[_Task], watchers: Sequence[Watcher]) -> Iterator[tuple
 class _Answer(NamedTuple):
     """What a worker answers: why it failed, if it did; or the run's files by name, from afar.
 
-    ``unseen``: it does not see the folder that the run's files are to be in.
+    Nothing of it: the worker does not see the run's pictures.
     """
 
     failure: _Failure | None = None
     files: Mapping[str, bytes] = {}
-    unseen: bool = False
 
 
 def _perform(task: _Task, carried: Mapping[str, bytes] | None = None) -> _Answer:
     """Carry out a run where it has come to: in its folder, or with the pictures it has ``carried``."""
     if carried is None:
         if not all(path.is_file() for path in task.inputs):
-            return _Answer(unseen=True)
+            return _Answer()
         return _Answer(_tried(task))
     # In the state folder, where whoever goes on with the run finds its logs beside its state.
     place = files.state_folder() / "sweep" / task.folder.name

@@ -8,19 +8,20 @@ studies share is computed once, and a sheet is drawn of what is there.
 import ast
 import importlib
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from impasto.errors import InputError, RunError, near
+from impasto.errors import InputError, RunError, near, shown
 
 if TYPE_CHECKING:
     from impasto.results import Study
     from impasto.sweep import Cell, Outcome
 
-__all__ = ["STUDIES", "carry_out", "choose", "module", "present", "sections"]
+__all__ = ["STUDIES", "Ready", "carry_out", "choose", "module", "prepared", "present", "sections"]
 
 STUDIES: dict[str, str] = {
     "figure-1": "the photograph and the five paintings",
@@ -87,12 +88,47 @@ def sections(name: str) -> dict[str, str]:
     return found
 
 
+class Ready(NamedTuple):
+    """A study that can begin: what stands around its pictures, and its runs."""
+
+    study: "Study"
+    cells: "list[Cell]"
+
+
+def prepared(
+    names: Sequence[str], pictures: Path | None, size: int, out: Path, scale: float = 1.0
+) -> list[Ready]:
+    """Return studies with all their runs; nothing is computed.
+
+    Raises:
+        InputError: a picture is missing, or ``out`` cannot be written to.
+    """
+    from impasto import sheets
+    from impasto.studies.pictures import find
+
+    if not 0 < scale <= 100:
+        raise InputError("--iterations-scale must be over 0 and at most 100, e.g. 0.2")
+    sheets.check()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}") from None
+    found = find(pictures, out / "samples")
+    more = [] if pictures is None else ["--pictures", shown(pictures.resolve().name)]
+    more += ["--size", str(size), *(["--iterations-scale", f"{scale:g}"] if scale != 1 else [])]
+    note = _note(found.stand_ins, size, scale)
+    return [
+        Ready(
+            _study(name, note, shlex.join(["impasto", "study", name, *more])),
+            list(module(name).recipes(found, size, scale)),
+        )
+        for name in names
+    ]
+
+
 def carry_out(
-    names: Sequence[str],
-    pictures: Path | None,
-    size: int,
+    ready: Sequence[Ready],
     out: Path,
-    scale: float = 1.0,
     executor: Executor | None = None,
     say: Callable[[str], object] = lambda _: None,
     **more: Any,  # noqa: ANN401
@@ -102,36 +138,33 @@ def carry_out(
     ``more`` goes to `sweep.carry_out`.
 
     Raises:
-        InputError: a picture is missing, or ``out`` cannot be written to; before any run.
+        InputError: a file cannot be read or written; where it is a run's, all else is drawn.
         RunError: runs failed; all else is drawn.
     """
-    from impasto import sheets, sweep
-    from impasto.studies.pictures import find
+    from impasto import sweep
 
-    if not 0 < scale <= 100:
-        raise InputError("--iterations-scale must be over 0 and at most 100, e.g. 0.2")
-    sheets.check()
-    found = find(pictures, out / "samples")
-    cells = {name: list(module(name).recipes(found, size, scale)) for name in names}
-    missing = {name: {id(cell) for cell in those} for name, those in cells.items()}
+    left = {one.study.name: {id(cell) for cell in one.cells} for one in ready}
+    cells = [cell for one in ready for cell in one.cells]
     outcomes: list[Outcome] = []
-    for outcome in sweep.carry_out(
-        [c for those in cells.values() for c in those], out, executor, **more
-    ):
+    failures: list[int] = []
+    for outcome in sweep.carry_out(cells, out, executor, **more):
         outcomes.append(outcome)
+        say(f"{len(outcomes)} of {len(cells)}: {outcome.told}")
         if outcome.error:
-            say(f"{outcome.cell.row} {outcome.cell.column}".strip() + f" failed: {outcome.error}")
-        for name, left in missing.items():
-            if left:
-                left.discard(id(outcome.cell))
-                if not left:
-                    note = _note(found.stand_ins, size, scale)
-                    say(f"wrote {present(_study(name, note), cells[name], outcomes, out / name)}")
-    if failed := {outcome.folder for outcome in outcomes if outcome.error}:
-        raise RunError(
-            f"{len(failed)} of {len({o.folder for o in outcomes})} runs failed, as said above; "
-            "the same command tries them again"
-        )
+            failures.append(outcome.exit_code)
+        for one in ready:
+            mine = left[one.study.name]
+            if mine:
+                mine.discard(id(outcome.cell))
+                if not mine:
+                    try:
+                        say(f"wrote {present(one.study, one.cells, outcomes, out / one.study.name)}")
+                    except InputError as error:
+                        say(f"{one.study.name} cannot be drawn: {error}")
+                        failures.append(error.exit_code)
+    if failures:
+        kind = InputError if set(failures) == {InputError.exit_code} else RunError
+        raise kind(f"{len(failures)} failures, as said above; the same command tries them again")
 
 
 def present(study: "Study", cells: Sequence["Cell"], outcomes: Sequence["Outcome"], out: Path) -> Path:
@@ -153,12 +186,12 @@ def present(study: "Study", cells: Sequence["Cell"], outcomes: Sequence["Outcome
     return pages.write(study, entries, figures, out / "index.html")
 
 
-def _study(name: str, note: str) -> "Study":
+def _study(name: str, note: str, command: str) -> "Study":
     from impasto.results import Study
 
     about, own = sections(name), module(name)
     more = {key.lower(): getattr(own, key) for key in ("VALUES", "PANELS") if hasattr(own, key)}
-    return Study(name, about["Title"], about["Shows"], about["Look for"], about["Command"], note, **more)
+    return Study(name, about["Title"], about["Shows"], about["Look for"], command, note, **more)
 
 
 def _note(stand_ins: bool, size: int, scale: float) -> str:

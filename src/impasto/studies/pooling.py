@@ -2,7 +2,7 @@
 
 Shows: The photograph in the manner of The Starry Night and of Femme nue assise with each way of
 pooling between the network's blocks: default recipe, 100 iterations of L-BFGS from the photograph. All
-are measured by one ruler, that of average pooling.
+are measured alike: at held-out layers, under max pooling.
 
 Command: impasto study pooling --pictures DIR --size 192
 
