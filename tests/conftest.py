@@ -17,12 +17,15 @@ from impasto.weights import CAFFE, Weights
 WIDTHS = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8}
 """Channels per block of the tiny network: all different, so that none is taken for another."""
 
-collect_ignore = ["test_page.py"] if MISSING else []
+LEFT_OUT = ["test_page.py"] if MISSING else []
+
+collect_ignore = ["tiny.py", *LEFT_OUT]
+"""The program `tiny.py` is no test: to import it puts the tiny network into this process."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the tests that are left out where there is no browser."""
-    for name in collect_ignore:
+    for name in LEFT_OUT:
         text = Path(__file__).with_name(name).read_text(encoding="utf-8")
         tests = ", ".join(re.findall(r"^def (test_\w+)", text, re.MULTILINE))
         terminalreporter.write_line(f"left out without {MISSING}: {name}: {tests}")

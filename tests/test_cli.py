@@ -654,7 +654,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     assert said.err == ""
     assert f"usage: impasto {command}" in said.out
     assert ("--preset" in said.out) == (
-        command in ("transfer", "texture", "reconstruct", "measure", "style")
+        command in ("transfer", "texture", "reconstruct", "measure", "style", "sweep")
     )
 
 

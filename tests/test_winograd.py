@@ -48,13 +48,14 @@ def test_it_agrees_with_the_direct_convolution(
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("side", [2, 6])
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_the_network_sees_the_same_by_either_way(
-    padding: str, tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+    padding: str, side: int, tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not winograd.available():
         return
-    monkeypatch.setattr(winograd, "pays", lambda *_: True)
+    monkeypatch.setattr(winograd, "blocks", lambda *_: side)
     picture = torch.rand(3, 37, 52, generator=torch.Generator().manual_seed(1))
     layers = ("block1_conv1", "block3_conv2", "block5_conv1")
     direct = VGG19(tiny_weights, padding=padding)(picture, layers)
@@ -64,9 +65,58 @@ def test_the_network_sees_the_same_by_either_way(
 
 
 def test_small_layers_and_narrow_ones_are_left_to_the_direct_way() -> None:
-    assert winograd.pays(64, 192, 256)
-    assert not winograd.pays(512, 12, 16)
-    assert not winograd.pays(4, 192, 256)
+    assert winograd.blocks(64, 64, 192, 256) == 6
+    assert winograd.blocks(512, 512, 48, 64) == 6
+    assert winograd.blocks(512, 512, 12, 16) == 0
+    assert winograd.blocks(64, 4, 192, 256) == 0
+    assert winograd.blocks(64, 64, 24, 32) == 0
+
+
+def test_deep_layers_of_small_pictures_have_their_kernels_transformed_once() -> None:
+    assert winograd.blocks(256, 512, 26, 34) == 2
+    assert winograd.blocks(512, 256, 26, 34) == 2
+    assert winograd.blocks(256, 256, 26, 34) == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 3), (4, 9), (16, 16), (33, 41), (64, 7)])
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 3), (16, 64), (8, 8)])
+def test_blocks_of_two_agree_with_the_direct_convolution(
+    outputs: int, inputs: int, height: int, width: int
+) -> None:
+    kernel, bias = (one.double() for one in random_kernel(outputs, inputs))
+    features = torch.rand(1, inputs, height, width, dtype=torch.float64).requires_grad_()
+    direct = functional.conv2d(features, kernel, bias)
+    fast = winograd.convolve_small(features, winograd.transformed(kernel), bias)
+    torch.testing.assert_close(fast, direct)
+
+    cotangent = torch.rand_like(direct)
+    expected, found = (torch.autograd.grad(out, features, cotangent)[0] for out in (direct, fast))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_turned_kernel_is_transformed_to_the_same_numbers() -> None:
+    kernel, _ = random_kernel(8, 4)
+    seen = winograd.transformed(kernel)[winograd._TURNED].transpose(1, 2)
+    torch.testing.assert_close(winograd.transformed(winograd.turned(kernel)), seen)
+
+
+def test_a_kernel_is_prepared_for_the_size_it_is_used_at(
+    tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not winograd.available():
+        return
+    network = VGG19(tiny_weights, by_winograd=True)
+    picture = torch.rand(3, 37, 52, generator=torch.Generator().manual_seed(1))
+    seen = []
+    for side in (6, 2, 6):
+        monkeypatch.setattr(winograd, "blocks", lambda *_, side=side: side)
+        seen.append(network(picture, ["block3_conv1"])["block3_conv1"])
+        for name, (prepared_for, kernel) in network._prepared.items():
+            assert prepared_for == side
+            outputs, inputs = tiny_weights.kernels[name].shape[:2]
+            assert kernel.nbytes == winograd.prepared_bytes(side, outputs, inputs)
+    assert len(network._prepared) == 5
+    assert torch.equal(seen[0], seen[2])
 
 
 @pytest.mark.parametrize(

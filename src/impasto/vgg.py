@@ -85,6 +85,9 @@ class VGG19(nn.Module):
         # Another process may have made the plan; here NNPACK is set up by being asked for.
         self.by_winograd = by_winograd and (torch.device(device).type == "meta" or winograd.available())
         self.layout = torch.contiguous_format if by_winograd else torch.channels_last
+        self._prepared: dict[
+            str, tuple[int, Tensor]
+        ] = {}  # kernels as the last picture's size took them
         preprocessing = weights.preprocessing
         self.real = torch.promote_types(precision, torch.float32)
 
@@ -97,8 +100,6 @@ class VGG19(nn.Module):
         for name in names[: names.index(last) + 1]:
             kernel = weights.kernels[name].to(device, precision, memory_format=self.layout)
             self.register_buffer(f"{name}_kernel", kernel)
-            if by_winograd:
-                self.register_buffer(f"{name}_turned", winograd.turned(kernel))
             self.register_buffer(f"{name}_bias", weights.biases[name].to(device, precision))
 
     def forward(
@@ -144,9 +145,16 @@ class VGG19(nn.Module):
         kernel = self.get_buffer(f"{name}_kernel")
         bias = self.get_buffer(f"{name}_bias")
         height, width = x.shape[2:]
-        if self.by_winograd and winograd.pays(kernel.shape[0], height, width):
-            return winograd.convolve(x, kernel, bias, self.get_buffer(f"{name}_turned"), 0)
-        return functional.conv2d(x, kernel, bias)
+        outputs, inputs = kernel.shape[:2]
+        side = winograd.blocks(inputs, outputs, height, width) if self.by_winograd else 0
+        if not side:
+            return functional.conv2d(x, kernel, bias)
+        if name not in self._prepared or self._prepared[name][0] != side:
+            self._prepared[name] = side, winograd.PREPARED[side](kernel)
+        _, prepared = self._prepared[name]
+        if side == 2:
+            return winograd.convolve_small(x, prepared, bias)
+        return winograd.convolve(x, kernel, bias, prepared, 0)
 
     @classmethod
     def of(
@@ -178,12 +186,15 @@ class VGG19(nn.Module):
         ).channels * height * width * self.precision.itemsize
         if not self.by_winograd:
             return copies
-        sizes = [0]
-        for layer in LAYERS.values():
+        sizes, kept = [0], 0
+        for layer in (layer for layer in LAYERS.values() if f"{layer.name}_kernel" in self._buffers):
             down, across = height // stride(layer.name) + 2, width // stride(layer.name) + 2
-            if f"{layer.name}_kernel" in self._buffers and winograd.pays(layer.channels, down, across):
+            side = winograd.blocks(layer.inputs, layer.channels, down, across)
+            if side:
+                kept += winograd.prepared_bytes(side, layer.channels, layer.inputs)
+            if side == 6:
                 sizes.append(winograd.workspace(layer.channels, layer.inputs, down, across))
-        return copies + max(sizes)
+        return copies + kept + max(sizes)
 
     def channels(self, layer: str) -> int:
         """Return N, the channels of a layer."""
