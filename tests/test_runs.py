@@ -725,7 +725,7 @@ def test_a_log_on_a_full_disk_costs_no_picture(
             raise OSError(28, "No space left on device")
 
     full = io.TextIOWrapper(io.BufferedWriter(Full()), line_buffering=True)
-    monkeypatch.setattr(watch, "_open_log", lambda _: full)
+    monkeypatch.setattr(watch, "_open_log", lambda *_: full)
     with (
         pytest.raises(RunError, match=r"wrote .*out\.png, but on the way: .*No space left"),
         watch.loss_log(files.out.with_name("log.csv")) as logged,
