@@ -11,9 +11,10 @@ A variant is a name and the flags that `impasto transfer` gets besides. For ever
 
 The first variant's last loss is a pair's unit. The table has the median and the range over the pairs: of
 the last loss, of the seconds, and of the time to the first variant's end over the first variant's own;
-what never gets there counts as infinite. The drawing has a curve for each variant, the median over the
-pairs, and the range as a band. It takes a minute per pair and variant at 256 px on two cores, and half
-as long to measure; let nothing else run meanwhile.
+what never gets there counts as infinite. A second table has every measure of the last pictures over
+the first variant's. The drawing has a curve for each variant, the median over the pairs, and the range
+as a band. It takes a minute per pair and variant at 256 px on two cores, and half as long to measure;
+let nothing else run meanwhile.
 """
 
 import argparse
@@ -35,10 +36,11 @@ from impasto.watch import existing_snapshots
 
 @dataclass(frozen=True)
 class Course:
-    """One run: when each saved picture was there, and its loss."""
+    """One run: when each saved picture was there, its loss, and what is measured of the last."""
 
     seconds: list[float]
     totals: list[float]
+    measures: dict[str, float]
 
     def reaches(self, total: float) -> float:
         """Return after how many seconds a loss is met, between two pictures in proportion."""
@@ -66,13 +68,14 @@ def run(pair: Pair, size: int, flags: Sequence[str], every: int) -> Course:
                 *("--size", str(size), "--save-every", str(every), *flags),
             )
         )
-        found = []
+        found, recipe = [], Recipe(size=size)
         for path in [*existing_snapshots(out, every), out]:
             at = path.stat().st_mtime - began
             saved = images.read(path)
-            found.append((at, measures.losses(Recipe(size=size), saved, pair.content, pair.style).total))
+            found.append((at, measures.losses(recipe, saved, pair.content, pair.style).total))
+        last = measures.measure(recipe, images.read(out), pair.content, pair.style).measures
         found.sort()
-        return Course([at for at, _ in found], [total for _, total in found])
+        return Course([at for at, _ in found], [total for _, total in found], last)
 
 
 def draw(courses: dict[str, list[Course]], units: list[float], out: Path) -> None:
@@ -139,8 +142,26 @@ def main() -> None:
         rows.append([name, *(word for values, how in columns for word in _spread(values, how))])
     head = ["variant", "last loss", "range", "seconds", "range", "time to the first's end", "range"]
     print(table(head, rows))
+    print()
+    others = [name for name in named if courses[name] is not base]
+    head = [
+        "measure",
+        *(word for name in others for word in (f"{name} over {next(iter(named))}", "range")),
+    ]
+    rows = []
+    for measure in base[0].measures:
+        rows.append([measure])
+        for name in others:
+            both = zip(courses[name], base, strict=True)
+            values = [_over(one.measures[measure], first.measures[measure]) for one, first in both]
+            rows[-1] += _spread(values, ".3f")
+    print(table(head, rows))
     draw(courses, units, options.out)
     print(f"drawn: {options.out}")
+
+
+def _over(value: float, unit: float) -> float:
+    return value / unit if unit else 1.0 if value == unit else math.inf
 
 
 def _spread(values: Sequence[float], how: str) -> list[str]:
