@@ -80,6 +80,9 @@ def test_figures_have_the_numbers_of_the_report() -> None:
     assert (kept.recipe.content_layers, kept.recipe.iterations) == (("block4_conv2",), 1000)
     assert [(*cell.recipe.style_layers,) for cell in subsets] == [(*layers[:n],) for n in range(1, 6)]
     assert {(cell.recipe.iterations, cell.recipe.alpha) for cell in subsets} == {(1000, 1e-2)}
+    assert {cell.recipe.alpha for name in ("figure-7", "figure-8") for cell in cells(name)} == {1e-2}
+    fixed = [c.recipe for n in range(2, 8) for c in cells(f"figure-{n}")]
+    assert {recipe.learning_rate for recipe in fixed} == {0.02}
     weights = [cell.recipe.layer_weights for cell in cells("figure-7")][:2]
     assert weights == [(0.05, 0.05, 0.1, 0.8), (0.8, 0.1, 0.05, 0.05)]
     every = [cell for name in STUDIES if name.startswith("figure") for cell in cells(name)]

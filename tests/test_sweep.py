@@ -1,5 +1,6 @@
 """Many runs: each is computed once, what is whole is kept, and where it was computed changes no byte."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -22,8 +23,9 @@ from distributed import LocalCluster
 
 from impasto import clusters, files, images, runs, studies, styles, sweep
 from impasto.__main__ import main
-from impasto.errors import InputError, Interrupted, RunError
-from impasto.events import Event, Step
+from impasto.cli import _shareable
+from impasto.errors import BusyError, InputError, Interrupted, RunError
+from impasto.events import Event, Noted, Step
 from impasto.recipe import Recipe, read_toml
 from impasto.results import Study
 from impasto.sweep import Cell, Outcome
@@ -274,6 +276,38 @@ def test_two_that_make_one_run_wait_for_each_other(pictures: Path, tmp_path: Pat
     assert outcome.error == ""
 
 
+def test_a_run_that_is_made_for_another_folder_is_waited_for(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries, seen = runs.carry_out, [], []
+
+    def carry_out(*arguments: Any, **options: Any) -> runs.Result:
+        tries.append(1)
+        if len(tries) < 5:
+            raise BusyError("this run is in use by process 7")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(runs, "carry_out", carry_out)
+    (outcome,) = carried_out([cell(pictures)], tmp_path / "out", watchers=[seen.append])
+    assert outcome.error == ""
+    assert [event.note for event in seen if isinstance(event, Noted)] == [
+        "this run is in use by process 7: waiting for it"
+    ]
+
+
+def test_what_a_worker_answers_stays_in_the_folder_of_its_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for name in ("../outside", str(tmp_path / "outside"), "steps/../../outside"):
+        failure = sweep._write({"picture.png": b"1", name: b"2"}, folder)
+        assert failure is not None
+        assert failure.final
+    assert not (tmp_path / "outside").exists()
+    folder.write_bytes(b"")  # where no folder can be
+    failure = sweep._write({"picture.png": b"1"}, folder)
+    assert failure is not None
+    assert failure.error.startswith("cannot write in ")
+
+
 def test_what_is_no_run_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no whole run"):
         sweep.read(tmp_path)
@@ -463,15 +497,38 @@ def test_names_that_are_no_text_do_no_harm(studio: Path) -> None:
     photo = os.fsdecode(b"a$_$\xff.png")
     (studio / "photo.png").rename(studio / photo)
     (studio / "painting.png").rename(studio / "$1 $2.png")
-    vary = f"init={studio / '$1 $2.png'},noise".replace(" ", "")
-    (studio / "$1$2.png").write_bytes((studio / "$1 $2.png").read_bytes())
+    vary = f"init={studio / '$1 $2.png'},noise"
     assert main(("sweep", photo, "$1 $2.png", *SMALL, "--vary", vary)) == 0
     (folder, *_) = (path.parent for path in studio.glob("sweep/runs/*/run.json"))
     assert "a$_$?.png" in sweep.read(folder).command
     for name in ("index.html", "results.csv"):
         text = (studio / "sweep" / name).read_text("utf-8")
-        assert "init = $1$2.png" in text
+        assert "init = $1 $2.png" in text
         assert str(studio) not in text, "a name of this machine"
+
+
+def test_a_command_is_shown_with_files_by_their_names_and_all_else_as_it_is() -> None:
+    words = ["/home/Jane Doe/photo.jpg", "../painting.jpg", "--workers", "2", "--threads", "1"]
+    words += ["--vary", "layer-weights=equal,1/N^2", "--vary=init=/a b/start.png,noise", "-o", "out/"]
+    words += ["--layer-weights", "1/N^2", "--init=/home/me/start.png", "--cluster=tls://here:1"]
+    assert _shareable(words) == [
+        *("photo.jpg", "painting.jpg", "--threads", "1", "--vary", "layer-weights=equal,1/N^2"),
+        *("--vary=init=start.png,noise", "-o", "out", "--layer-weights", "1/N^2", "--init=start.png"),
+    ]
+
+
+def test_seeds_alone_are_the_columns_of_the_sheet(studio: Path) -> None:
+    assert swept("--seeds", "2") == 0
+    rows = list(csv.DictReader((studio / "sweep" / "results.csv").open(encoding="utf-8")))
+    assert [(row["row"], row["column"]) for row in rows] == [("", "seed 0"), ("", "seed 1")]
+
+
+def test_runs_that_are_measured_at_different_layers_are_told_of(studio: Path) -> None:
+    page = studio / "sweep" / "index.html"
+    assert swept("--vary", "beta=1,2") == 0
+    assert "measured at different layers" not in page.read_text("utf-8")
+    assert swept("--vary", "style-layers=conv1_1,conv1_2") == 0
+    assert "measured at different layers" in page.read_text("utf-8")
 
 
 def test_what_is_true_or_false_is_varied_too(studio: Path) -> None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
@@ -372,8 +372,13 @@ class Sweep(_Many):
     checkpoint_every: Annotated[float, arg(metavar="SECONDS")] = 30.0
     """Keep each run's state so often."""
 
-    def carry_out(self, words: Sequence[str], columns: "Sequence[tuple[Label, Recipe]]") -> None:
-        """Carry out the recipe of every combination, with every seed; ``words`` are the command's."""
+    def carry_out(
+        self, words: Sequence[str], combinations: "Sequence[tuple[list[str], Recipe]]"
+    ) -> None:
+        """Carry out the recipe of every combination, with every seed; ``words`` are the command's.
+
+        A combination is what is varied in it, in words: the first one makes the columns.
+        """
         _prepare_decoding(trust_input=False)
         from impasto import results, sheets, studies, sweep
 
@@ -384,22 +389,26 @@ class Sweep(_Many):
         if not 0 <= self.checkpoint_every < math.inf:
             raise InputError("--checkpoint-every must be seconds from 0 on, e.g. 30")
         sheets.check()
-        cells = [
-            sweep.Cell(
-                ", ".join((*label.others, *((f"seed {seed}",) if self.seeds > 1 else ()))),
-                label.first or "the picture",
-                dataclasses.replace(recipe, seed=seed),
-                self.content,
-                self.styles,
-            )
-            for label, recipe in columns
-            for seed in range(recipe.seed, recipe.seed + self.seeds)
-        ]
+        cells = []
+        for varied, recipe in combinations:
+            for seed in range(recipe.seed, recipe.seed + self.seeds):
+                label = [*varied, *([f"seed {seed}"] if self.seeds > 1 else [])]
+                column, *rows = label or ["the picture"]
+                cells.append(
+                    sweep.Cell(
+                        ", ".join(rows),
+                        column,
+                        dataclasses.replace(recipe, seed=seed),
+                        self.content,
+                        self.styles,
+                    )
+                )
         styles = " and ".join(style.stem for style in self.styles)
         study = results.Study(
             name="sweep",
             title=shown(f"{self.content.stem} in the manner of {styles}"),
             command=shlex.join(["impasto", "sweep", *_shareable(words)]),
+            note=_measured_apart([cell.recipe for cell in cells]),
         )
         outcomes: list[sweep.Outcome] = []
         try:
@@ -415,17 +424,13 @@ class Sweep(_Many):
             raise Interrupted(number, f"interrupted; {done}; the same command goes on") from None
         page = studies.present(study, cells, outcomes, self.out)
         if failed := [one for one in outcomes if one.error]:
-            kind = InputError if failed[0].exit_code == InputError.exit_code else RunError
-            said = f"{len(failed)} of {len(cells)} runs failed, as said above"
+            codes = {one.exit_code for one in failed}
+            kind = InputError if codes == {InputError.exit_code} else RunError
+            said = (
+                f"{len(failed)} of {len(cells)} runs failed, as said above; wrote {page} of the others"
+            )
             raise kind(f"{said}; the same command tries them again")
         _print(f"wrote {page}")
-
-
-class Label(NamedTuple):
-    """What is varied in a run: the first option, and the others."""
-
-    first: str
-    others: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -882,32 +887,50 @@ def _sweep(words: Sequence[str]) -> None:
     for chosen in itertools.product(*varied.values()):
         said = dict(zip(varied, chosen, strict=True))
         more = [word for name, value in said.items() for word in _flag_words(name, value)]
-        first, *others = [f"{name} = {_nameless(value)}" for name, value in said.items()] or [""]
-        commands.append((Label(first, tuple(others)), _command("sweep", [*plain, *more])))
+        label = [f"{name} = {_nameless(name, value)}" for name, value in said.items()]
+        commands.append((label, _command("sweep", [*plain, *more])))
     commands[0][1].carry_out(words, [(label, command.recipe) for label, command in commands])
 
 
 def _shareable(words: Sequence[str]) -> list[str]:
     """Return a command's words without its machines, and files by their names alone."""
-    apart = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(_Many)}
-    found, left = [], iter(words)
+    apart = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(_Many)} - {"--threads"}
+    found, left, option = [], iter(words), ""
     for word in left:
-        flag, equals, _ = word.partition("=")
-        if flag.replace("_", "-") not in apart:
-            found.append(_nameless(word))
-        elif not equals:
-            next(left, None)
+        if not word.startswith("-"):
+            found.append(_nameless(option, word))
+            continue
+        flag, equals, value = word.partition("=")
+        option = flag.lstrip("-").replace("_", "-")
+        if f"--{option}" in apart:
+            if not equals:
+                next(left, None)
+        else:
+            found.append(f"{flag}={_nameless(option, value)}" if equals else flag)
     return found
 
 
-def _nameless(word: str) -> str:
-    """Return a word with files by their names, as it can be shown.
+def _nameless(option: str, value: str) -> str:
+    """Return a value of an option with a file by its name alone, as it can be shown.
 
     Example:
-        >>> _nameless("--init=/home/me/start.png")
-        '--init=start.png'
+        >>> _nameless("init", "/home/me/start.png"), _nameless("vary", "layer-weights=equal,1/N^2")
+        ('start.png', 'layer-weights=equal,1/N^2')
     """
-    return shown(re.sub(r"[^,= ]*/", "", word))
+    if option == "vary":
+        name, _, values = value.partition("=")
+        named = [_nameless(name.replace("_", "-"), one) for one in values.split(",")]
+        return f"{name}={','.join(named)}"
+    return shown(value if option == "layer-weights" else Path(value).name or value)
+
+
+def _measured_apart(recipes: "Sequence[Recipe]") -> str:
+    """Return a note for a sheet whose runs are measured at different layers; else nothing."""
+    from impasto import quality
+
+    if len({(quality.held_out(recipe), recipe.border) for recipe in recipes}) == 1:
+        return ""
+    return "the runs are measured at different layers or borders: compare such numbers within like runs"
 
 
 def _values(text: str) -> tuple[str, list[str]]:
@@ -935,7 +958,7 @@ def _flag_words(name: str, value: str) -> list[str]:
         if value not in ("true", "false"):
             raise InputError(f"--vary {name}={value}: use true or false")
         return ["--" + "no-" * (value == "false") + name]
-    return ["--" + name, *value.split()]
+    return ["--" + name, *([value] if name in ("init", "weights") else value.split())]
 
 
 def _before_flags(name: str, words: Sequence[str]) -> dict[str, Any]:

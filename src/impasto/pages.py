@@ -53,6 +53,7 @@ def page(study: Study, entries: Sequence[Entry], figures: "Mapping[str, Figure]"
         title=escape(study.title),
         note=escape(study.note),
         shows=escape(study.shows),
+        legend=escape(sheets.legend(study, entries)),
         look_for=f"<p><b>Look for</b> {escape(study.look_for)}</p>" if study.look_for else "",
         command=_command(study.command, "the whole study") if study.command else "",
         pictures="\n".join(_row(study, entries, row) for row in _rows(entries)),
@@ -106,7 +107,8 @@ def _figure(study: Study, entry: Entry) -> str:
 def _said(study: Study, entry: Entry, taken: Taken) -> str:
     """Return what stands below a picture: what was measured, or the total loss on the way."""
     if taken.values:
-        return sheets.values_of(study, taken).replace("   ", " · ")
+        said = sheets.values_of(study, taken).replace("   ", " · ")
+        return f"{said} · lowest of {taken.iteration}" if entry.is_film and taken is entry.last else said
     total = next(row["total"] for row in entry.rows if row["iteration"] == taken.iteration)
     return f"total loss {results.text_of(total)}"
 
@@ -145,7 +147,7 @@ def _command(command: str, of: str) -> str:
 def _table(study: Study, entries: Sequence[Entry]) -> str:
     """Return the results as a table: one line for each run, all its numbers, its command."""
     first = [name for name in study.values if any(name in e.last.values for e in entries)]
-    others = ["total", "content", "style", "tv", *quality.MEASURES]
+    others = [*results.LOSSES, *quality.MEASURES]
     numbers = first + [
         name
         for name in others
@@ -157,7 +159,7 @@ def _table(study: Study, entries: Sequence[Entry]) -> str:
         "<tr>"
         + "".join(
             f'<th scope=col aria-sort=none title="{escape(titles.get(head, ""))}">'
-            f"<button type=button>{escape(head.replace('_', ' '))}</button></th>"
+            f"<button type=button>{escape(_headed(head))}</button></th>"
             for head in heads
         )
         + "<th scope=col>command</th></tr></thead><tbody>"
@@ -174,6 +176,11 @@ def _table(study: Study, entries: Sequence[Entry]) -> str:
         cells.append(f"<td class=words><code>{escape(entry.command)}</code></td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "<table><thead>" + "\n".join(lines) + "</tbody></table>"
+
+
+def _headed(name: str) -> str:
+    """Return what stands above a column: a loss is said to be one, as measures share its words."""
+    return f"{name} loss" if name in results.LOSSES else name.replace("_", " ")
 
 
 def _count(value: float) -> str:

@@ -18,12 +18,12 @@ from impasto.errors import InputError, shown
 from impasto.recipe import Recipe
 from impasto.sweep import Cell, Outcome
 
-__all__ = ["Entry", "Study", "Taken", "front", "gather", "text_of", "write_csv"]
+__all__ = ["LOSSES", "Entry", "Study", "Taken", "front", "gather", "text_of", "write_csv"]
 
 Panel = tuple[str, str]
 """What a panel of curves shows: of `Entry.curve`, first what is drawn up, then along."""
 
-_LOSSES = ("total", "content", "style", "tv")
+LOSSES = ("total", "content", "style", "tv")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Taken(NamedTuple):
     """Losses under the run's own recipe and measures, by name."""
     evaluations: int
     seconds: float
+    lowest: int | None = None
+    """The iteration that the result is of, the lowest of all; None for a picture on the way."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ class Entry:
             values = [value / values[0] for value in values]
         return [row[along] for row in self.rows], values
 
+    def at(self, taken: Taken, along: str) -> float:
+        """Return where a picture stands on the curves' axis."""
+        of = taken.iteration if taken.lowest is None else taken.lowest
+        return next(row[along] for row in self.rows if row["iteration"] == of)
+
 
 def gather(cells: Sequence[Cell], outcomes: Iterable[Outcome]) -> list[Entry]:
     """Return what became of the cells, in their order; films are measured all along.
@@ -106,7 +113,7 @@ def _entry(outcome: Outcome) -> Entry:
         return Entry(cell, run=folder.name, error=shown(said))
     run = sweep.read(folder)
     film = not cell.column
-    own = {name: getattr(run.losses, name) for name in _LOSSES} | run.measures
+    own = {name: getattr(run.losses, name) for name in LOSSES} | run.measures
     # Measures of other pooling than the recipe's: of recipes that differ in it they cannot be compared.
     values = own | _measured(cell, folder, {-1: run.picture}).get(-1, {}) if _is_apart(cell) else own
     steps = {number: path for number, path in run.steps.items() if number < run.iterations}
@@ -122,8 +129,14 @@ def _entry(outcome: Outcome) -> Entry:
         )
         for number, path in steps.items()
     ]
-    last = Taken(run.iterations, run.picture, values, run.evaluations, run.seconds)
-    return Entry(cell, (*taken, last), run.rows, run.command, folder.name)
+    last = Taken(run.iterations, run.picture, values, run.evaluations, run.seconds, _lowest(run.rows))
+    return Entry(cell, (*taken, last), run.rows, sweep.command_of(cell), folder.name)
+
+
+def _lowest(rows: Sequence[dict[str, float]]) -> int:
+    """Return the iteration whose picture a run saves: of the lowest total on the finest level."""
+    finest = [row for row in rows if row["level"] == rows[-1]["level"]]
+    return int(min(finest, key=lambda row: row["total"])["iteration"])
 
 
 def _is_apart(cell: Cell) -> bool:
@@ -143,6 +156,9 @@ def _measured(cell: Cell, folder: Path, pictures: dict[int, Path]) -> dict[int, 
     """Return losses and measures of saved pictures by iteration; kept beside them once they are taken.
 
     Measures are of one ruler for all runs, however they pool.
+
+    Raises:
+        InputError: a picture cannot be read, or what was measured not be kept.
     """
     kept = folder / sweep.MEASURED
     try:
@@ -159,9 +175,12 @@ def _measured(cell: Cell, folder: Path, pictures: dict[int, Path]) -> dict[int, 
             losses = taken.losses
             if _is_apart(cell):
                 losses = measures.losses(cell.recipe, picture, content, *given)
-            found[number] = {name: getattr(losses, name) for name in _LOSSES} | taken.measures
-        with files.atomic_write(kept) as file:
-            file.write(json.dumps(found).encode())
+            found[number] = {name: getattr(losses, name) for name in LOSSES} | taken.measures
+        try:
+            with files.atomic_write(kept) as file:
+                file.write(json.dumps(found).encode())
+        except OSError as error:
+            raise InputError(f"cannot write {kept}: {error.strerror}") from None
     return {number: found[number] for number in pictures}
 
 
@@ -171,8 +190,8 @@ def write_csv(name: str, entries: Sequence[Entry], path: Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    numbers = [*_LOSSES, *quality.MEASURES]
-    head = ["study", "row", "column", "iteration", "evaluations", "seconds", *numbers]
+    numbers = [*LOSSES, *quality.MEASURES]
+    head = ["study", "row", "column", "iteration", "evaluations", "seconds", "lowest", *numbers]
     head += ["run", "command", "error"]
     text = io.StringIO()
     table = csv.DictWriter(text, head, lineterminator="\n", restval="")
@@ -190,8 +209,8 @@ def write_csv(name: str, entries: Sequence[Entry], path: Path) -> None:
             table.writerow(about)
         for taken in entry.taken:
             if taken.values:
-                counts = {"iteration": taken.iteration, "evaluations": taken.evaluations}
-                table.writerow({**about, **counts, "seconds": taken.seconds, **taken.values})
+                counts = {name: getattr(taken, name) for name in ("iteration", "evaluations", "seconds")}
+                table.writerow({**about, **counts, "lowest": taken.lowest, **taken.values})
     try:
         with files.atomic_write(path) as file:
             file.write(text.getvalue().encode(errors="backslashreplace"))

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check", "curves", "draw", "label_of", "pareto", "sheet", "svg", "values_of", "write"]
+__all__ = [
+    "check",
+    "curves",
+    "draw",
+    "label_of",
+    "legend",
+    "pareto",
+    "sheet",
+    "svg",
+    "values_of",
+    "write",
+]
 
 INK, SOFT, RULE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a")
@@ -59,6 +70,8 @@ _GUTTER = 1.25  # for the rows' names
 _GAP = 0.09
 _LINE = 0.155  # of small print
 _MOST_COLUMNS = 6  # of pictures that are no film
+_MOST_PANELS = 3  # beside each other
+_LETTERS = 15.5  # an inch of text
 _DPI = 160
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -176,10 +189,10 @@ class _Band(NamedTuple):
     made_of: tuple[Path, ...]
     places: tuple[_Place, ...]
 
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """What stands above its pictures."""
-        return tuple(place.above for place in self.places)
+    def heads(self, width: float) -> tuple[str, ...]:
+        """Return what stands above its pictures, in lines that are no wider than they."""
+        letters = max(8, int(width * _LETTERS * 0.9))
+        return tuple("\n".join(textwrap.wrap(place.above, letters)) for place in self.places)
 
     @property
     def aspect(self) -> float:
@@ -202,17 +215,20 @@ def sheet(study: Study, entries: Sequence[Entry]) -> "Figure":
     gutter = _GUTTER if any(band.name or band.made_of for band in bands) else 0.0
     width = min(_LARGEST, (_WIDTH - gutter - _GAP * (most - 1)) / most)
     across = max(gutter + most * (width + _GAP) - _GAP, 6.5)
+    said = [band.heads(width) for band in bands]
     heads = [
-        band.heads != before.heads[: len(band.heads)] if before else True
-        for before, band in zip([None, *bands], bands, strict=False)
+        () if before is not None and now == before[: len(now)] else now
+        for before, now in zip([None, *said], said, strict=False)
     ]
+    above = [max((0.09 + 0.15 * (head.count("\n") + 1) for head in row), default=0.0) for row in heads]
     heights = [
-        width * band.aspect + 0.06 + _LINE * band.lines + (0.24 if head else 0.0) + 0.08
-        for band, head in zip(bands, heads, strict=True)
+        width * band.aspect + 0.06 + _LINE * band.lines + high + 0.08
+        for band, high in zip(bands, above, strict=True)
     ]
-    wide = int(across * 15.5)  # characters
-    caption = textwrap.wrap(study.shows, wide) + textwrap.wrap(_legend(study, entries), wide)
-    top = 0.34 + (0.2 if study.note else 0.0) + 0.06
+    wide = int(across * _LETTERS)
+    caption = textwrap.wrap(study.shows, wide) + textwrap.wrap(legend(study, entries), wide)
+    title = textwrap.wrap(study.title, int(across * 9.5)) or [""]
+    top = 0.34 + 0.23 * (len(title) - 1) + (0.2 if study.note else 0.0) + 0.06
     total = top + sum(heights) + 0.12 + _LINE * len(caption)
     margin = 0.25
     with _style():
@@ -221,19 +237,19 @@ def sheet(study: Study, entries: Sequence[Entry]) -> "Figure":
         def at(x: float, y: float) -> tuple[float, float]:
             return (margin + x) / (across + 2 * margin), 1 - (margin + y) / (total + 2 * margin)
 
-        figure.text(*at(0, 0), study.title, size=13.5, weight="bold", va="top")
+        figure.text(*at(0, 0), "\n".join(title), size=13.5, weight="bold", va="top")
         if study.note:
-            figure.text(*at(0, 0.3), study.note, size=9, color=SOFT, va="top", style="italic")
+            figure.text(*at(0, top - 0.24), study.note, size=9, color=SOFT, va="top", style="italic")
         y = top
-        for band, head, height in zip(bands, heads, heights, strict=True):
+        for band, row, over, height in zip(bands, heads, above, heights, strict=True):
             high = width * band.aspect
-            y_picture = y + (0.24 if head else 0.0)
+            y_picture = y + over
             if band.name or band.made_of:
                 _name(figure, at, band, y_picture, high)
             for index, place in enumerate(band.places):
                 x = gutter + index * (width + _GAP)
-                if head:
-                    figure.text(*at(x + width / 2, y_picture - 0.06), place.above, ha="center")
+                if row:
+                    figure.text(*at(x + width / 2, y_picture - 0.06), row[index], ha="center")
                 _draw(figure, at, place, (x, y_picture, width, high))
             y += height
         for line in caption:
@@ -242,7 +258,7 @@ def sheet(study: Study, entries: Sequence[Entry]) -> "Figure":
     return figure
 
 
-def _legend(study: Study, entries: Sequence[Entry]) -> str:
+def legend(study: Study, entries: Sequence[Entry]) -> str:
     """Say what the numbers below the pictures are."""
     seen = {name for entry in entries for taken in entry.taken for name in taken.values}
     said = []
@@ -286,7 +302,11 @@ def _inputs(entry: Entry) -> tuple[Path, ...]:
 def _film(study: Study, entry: Entry) -> _Band:
     places = [
         _Place(
-            f"iteration {taken.iteration}" if index == 0 else f"{taken.iteration}",
+            f"lowest of {taken.iteration}"
+            if taken.lowest is not None
+            else f"iteration {taken.iteration}"
+            if index == 0
+            else f"{taken.iteration}",
             _pixels(taken.picture),
             values_of(study, taken).replace("   ", "\n"),
         )
@@ -474,13 +494,8 @@ def _curve(axes: "Axes", entry: Entry, panel: tuple[str, str], index: int, group
     axes.plot(*zip(*points, strict=True), label=label, linewidth=1.1, **_color(index))
     name, _, relative = panel[0].partition(", ")
     if entry.is_film and not relative:
-        dots = [(_at(taken, panel[1]), taken.values[name]) for taken in entry.taken if taken.values]
+        dots = [(entry.at(taken, panel[1]), taken.values[name]) for taken in entry.taken if taken.values]
         axes.plot(*zip(*dots, strict=True), "o", markersize=3.2, color=_color(index)["color"])
-
-
-def _at(taken: Taken, along: str) -> float:
-    where = {"iteration": taken.iteration, "evaluations": taken.evaluations, "seconds": taken.seconds}
-    return float(where[along])
 
 
 def pareto(study: Study, entries: Sequence[Entry]) -> "Figure | None":
@@ -499,14 +514,19 @@ def pareto(study: Study, entries: Sequence[Entry]) -> "Figure | None":
         return None
     rows = dict.fromkeys(entry.cell.row for entry in known)
     groups = _groups(known)
-    if not any(entry.is_film for entry in known) and len(rows) > 1:
+    if not any(entry.is_film for entry in known) and 1 < len(rows) < len(known):
         groups = {row: [entry for entry in known if entry.cell.row == row] for row in rows}
+    lines = math.ceil(len(groups) / _MOST_PANELS)
+    columns = math.ceil(len(groups) / lines)
     with _style():
-        figure = Figure(figsize=(4.6 * len(groups), 4.2), layout="constrained")
+        figure = Figure(figsize=(4.6 * columns, 4.2 * lines), layout="constrained")
         figure.suptitle(
             f"{study.name}: content against style", x=0.01, ha="left", weight="bold", size=12
         )
-        (grid,) = figure.subplots(1, len(groups), squeeze=False)
+        panels = figure.subplots(lines, columns, squeeze=False).flatten()
+        grid, spare = panels[: len(groups)], panels[len(groups) :]
+        for axes in spare:
+            axes.set_visible(False)
         for axes, (name, group) in zip(grid, groups.items(), strict=True):
             _fronts(axes, group)
             axes.set_title(name if len(groups) > 1 else "", loc="left", size=9.5)
@@ -549,20 +569,30 @@ def _label(axes: "Axes", group: Sequence[Entry], grouped: bool) -> None:
     assert figure is not None
     spots = [axes.transData.transform(_point(entry.last)) for entry in group]
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in spots]
+    near = (
+        (6, 0, "left", "center"),
+        (-6, 0, "right", "center"),
+        (0, 6, "center", "bottom"),
+        (0, -6, "center", "top"),
+        (6, 7, "left", "bottom"),
+        (6, -7, "left", "top"),
+        (-6, 7, "right", "bottom"),
+        (-6, -7, "right", "top"),
+    )
+    # Where there is no room beside a point, its name stands farther off, with a line to it.
+    places = [(x * far, y * far, ha, va, far > 1) for far in (1, 3, 5, 8) for x, y, ha, va in near]
     for entry in group:
         text = entry.cell.column if grouped else entry.name
-        for x, y, ha, va in (
-            (6, 0, "left", "center"),
-            (-6, 0, "right", "center"),
-            (0, 6, "center", "bottom"),
-            (0, -6, "center", "top"),
-            (6, 7, "left", "bottom"),
-            (6, -7, "left", "top"),
-            (-6, 7, "right", "bottom"),
-            (-6, -7, "right", "top"),
-        ):
+        for x, y, ha, va, leads in places:
             note = axes.annotate(
-                text, _point(entry.last), (x, y), textcoords="offset points", ha=ha, va=va, size=8.5
+                text,
+                _point(entry.last),
+                (x, y),
+                textcoords="offset points",
+                ha=ha,
+                va=va,
+                size=8.5,
+                arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.5} if leads else None,
             )
             box = note.get_window_extent()
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1

@@ -14,6 +14,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import math
 import os
 import shlex
 import shutil
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from impasto import files, images, measures, replays, resume, runs, styles, watch, weights
 from impasto.errors import BusyError, ImpastoError, InputError, Interrupted, shown
-from impasto.events import Event, Losses, Started, Step
+from impasto.events import Event, Losses, Noted, Started, Step
 from impasto.inputs import sized
 from impasto.jobs import Files, start_file, story_of
 from impasto.recipe import Recipe, as_toml
@@ -206,6 +207,8 @@ def command_of(cell: Cell) -> str:
     words = _nameless(cell.recipe).words()
     if name != "transfer" and "--init" not in words:  # these commands begin with noise
         words += ["--init", cell.recipe.init]
+    if each := math.gcd(*cell.snapshots):
+        words += ["--save-every", str(each)]
     return shlex.join(["impasto", name, *pictures, *words])
 
 
@@ -354,24 +357,19 @@ def _described(error: BaseException) -> str:
 
 
 def _carried_out(task: _Task, watchers: Sequence[Watcher], shared: Shared | None) -> None:
-    folder = task.folder
-    with _alone(folder):
-        if is_whole(folder):
-            return
-        _made(task, watchers, shared)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; wait while another process makes the same run."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(resume.hold(resume.name_of(folder / "run.json"), f"{folder}"))
-                break
-            except BusyError:
-                time.sleep(0.5)
-        yield
+    folder, waits = task.folder, False
+    while True:
+        try:
+            with resume.hold(resume.name_of(folder / "run.json"), f"{folder}"):
+                if not is_whole(folder):
+                    _made(task, watchers, shared)
+                return
+        except BusyError as busy:  # another process makes this run, for this folder or another one
+            if not waits:
+                waits = True
+                for watch in watchers:
+                    watch(Noted(f"{busy}: waiting for it"))
+            time.sleep(0.5)
 
 
 def _made(task: _Task, watchers: Sequence[Watcher], shared: Shared | None) -> None:
@@ -658,11 +656,12 @@ def _elsewhere(tasks: Sequence[_Task], executor: Executor) -> Iterator[tuple[Pat
     running: dict[Future[_Answer], _Attempts] = {}
 
     def submit(attempts: _Attempts) -> None:
-        task = attempts.task
-        carried = {path.name: path.read_bytes() for path in task.inputs} if attempts.carries else None
+        task, carried = attempts.task, None
         try:
+            if attempts.carries:
+                carried = {path.name: path.read_bytes() for path in task.inputs}
             future = executor.submit(_perform, task, carried)
-        except Exception as error:  # an executor that takes no more
+        except Exception as error:  # an executor that takes no more, or a picture that is gone
             future = Future()
             future.set_exception(error)
         running[future] = attempts
@@ -679,9 +678,9 @@ def _elsewhere(tasks: Sequence[_Task], executor: Executor) -> Iterator[tuple[Pat
                 except Exception as error:
                     why = textwrap.shorten(_described(error), 100)
                     answer = _Answer(_Failure(f"lost with its worker: {why}", lost=True))
-                if answer.files:
-                    _write(answer.files, folder)
                 failure = answer.failure
+                if answer.files:
+                    failure = _write(answer.files, folder)
                 if failure is None and not is_whole(folder):
                     if not attempts.carries:
                         attempts.carries = True
@@ -697,12 +696,19 @@ def _elsewhere(tasks: Sequence[_Task], executor: Executor) -> Iterator[tuple[Pat
             future.cancel()
 
 
-def _write(found: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files of a run, run.json as the last."""
-    (folder / "steps").mkdir(parents=True, exist_ok=True)
-    for name in sorted(found, key=lambda name: name == "run.json"):
-        with files.atomic_write(folder / name) as file:
-            file.write(found[name])
+def _write(found: Mapping[str, bytes], folder: Path) -> _Failure | None:
+    """Write the files of a run, run.json as the last; return why that failed, if it did."""
+    if strange := [name for name in found if not (folder / name).resolve().is_relative_to(folder)]:
+        return _Failure(f"a worker answered with a file of the name {shown(strange[0])}", final=True)
+    try:
+        (folder / "steps").mkdir(parents=True, exist_ok=True)
+        for name in sorted(found, key=lambda name: name == "run.json"):
+            with files.atomic_write(folder / name) as file:
+                file.write(found[name])
+    except OSError as error:
+        said = f"cannot write in {folder}: {error.strerror}"
+        return _Failure(said, final=True, exit_code=InputError.exit_code)
+    return None
 
 
 def _with_copies(tasks: Sequence[_Task], inputs: Path) -> list[_Task]:

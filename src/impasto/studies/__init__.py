@@ -149,7 +149,8 @@ def carry_out(
     failures: list[int] = []
     for outcome in sweep.carry_out(cells, out, executor, **more):
         outcomes.append(outcome)
-        say(f"{len(outcomes)} of {len(cells)}: {outcome.told}")
+        of = ", ".join(name for name, theirs in left.items() if id(outcome.cell) in theirs)
+        say(f"{len(outcomes)} of {len(cells)}: {of}: {outcome.told}")
         if outcome.error:
             failures.append(outcome.exit_code)
         for one in ready:
@@ -164,7 +165,8 @@ def carry_out(
                         failures.append(error.exit_code)
     if failures:
         kind = InputError if set(failures) == {InputError.exit_code} else RunError
-        raise kind(f"{len(failures)} failures, as said above; the same command tries them again")
+        some = f"{len(failures)} failure{'s' * (len(failures) > 1)}"
+        raise kind(f"{some}, as said above; the same command tries again")
 
 
 def present(study: "Study", cells: Sequence["Cell"], outcomes: Sequence["Outcome"], out: Path) -> Path:
