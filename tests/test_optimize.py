@@ -14,7 +14,7 @@ from impasto import catalog
 from impasto.errors import InputError, RunError
 from impasto.events import Losses, Step
 from impasto.objective import Evaluation, Objective
-from impasto.optimize import OPTIMIZERS, Evaluate, Outcome, descend
+from impasto.optimize import LBFGS, OPTIMIZERS, Evaluate, Outcome, descend
 from impasto.recipe import Recipe
 from impasto.vgg import VGG19
 from impasto.weights import Weights
@@ -160,9 +160,8 @@ def test_pixels_stay_in_the_box_wherever_the_loss_wants_them(
     assert evaluate(outcome.best).losses.total - floor < 0.5 * first
 
 
-@every_optimizer
-def test_pixels_that_are_held_stay(optimizer: str) -> None:
-    start, target = random_picture(6, 6).clamp(0.1, 0.9), random_picture(6, 6, seed=1)
+def holding(target: Tensor) -> Evaluate:
+    """Return the losses of a bowl whose upper rows are to stay."""
     inner = bowl(target)
 
     def evaluate(picture: Tensor) -> Evaluation:
@@ -171,10 +170,36 @@ def test_pixels_that_are_held_stay(optimizer: str) -> None:
         held[:, :3] = True
         return Evaluation(found.losses, found.gradient.masked_fill_(held, 0), held)
 
-    steps, _ = follow(descend(recipe(optimizer, 12), start, evaluate))
+    return evaluate
+
+
+@every_optimizer
+def test_pixels_that_are_held_stay(optimizer: str) -> None:
+    start, target = random_picture(6, 6).clamp(0.1, 0.9), random_picture(6, 6, seed=1)
+    steps = assert_goes_on(recipe(optimizer, 12), start, holding(target))
     for step in steps:
         torch.testing.assert_close(step.picture[:, :3], start[:, :3], rtol=0, atol=1e-6)
     assert not torch.equal(steps[-1].picture[:, 3:], start[:, 3:])
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_lbfgs_descends_is_the_derivative_by_u(power: float, keeps: bool) -> None:
+    start = random_picture(6, 7).double().clamp(0.1, 0.9)
+    goal = random_picture(6, 7, seed=1).double()
+    evaluate = holding(goal) if keeps else bowl(goal)
+    lbfgs = LBFGS(recipe("lbfgs", 3, precondition=power), start, evaluate)
+    u = 0.3 * (random_picture(6, 7, seed=2).double() - 0.5)
+    along = random_picture(6, 7, seed=3).double() - 0.5
+    held = lbfgs.held
+    totals = []
+    for step in (-1e-5, 1e-5):
+        point = lbfgs._point(u + step * along)
+        totals.append(point.losses.total)
+    expected = (totals[1] - totals[0]) / 2e-5
+    found = (lbfgs._point(u).gradient * along).sum().item()
+    assert (held is not None) == keeps
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 @every_optimizer

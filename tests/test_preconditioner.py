@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from impasto.preconditioner import Preconditioner
+from impasto.preconditioner import Preconditioner, pictures_held
 
 every_border = pytest.mark.parametrize("wrap", [False, True])
 every_size = pytest.mark.parametrize("size", [(1, 1), (5, 8), (33, 16), (64, 47)])
@@ -49,6 +49,20 @@ def test_a_wave_is_scaled_by_its_frequency_alone(size: tuple[int, int]) -> None:
         torch.testing.assert_close(found, gain * wave, rtol=1e-9, atol=1e-12)
         gains.append(gain.item() * math.hypot(cycles, 0.01) ** 0.5)
     assert gains == pytest.approx([gains[0]] * 3)
+
+
+@every_border
+def test_its_waves_are_orthonormal(wrap: bool) -> None:
+    apply = Preconditioner(torch.zeros(1, 300, 7, dtype=torch.float64), 0.5, wrap)  # more than a strip
+    for basis in (apply.rows, apply.columns):
+        torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [(48, 64), (16, 64), (64, 8), (300, 10)])
+def test_it_takes_as_many_pictures_as_it_says(size: tuple[int, int]) -> None:
+    apply = Preconditioner(torch.zeros(3, *size), 0.5)
+    found = (apply.rows.nbytes + apply.columns.nbytes + apply.scale.nbytes) / (12 * size[0] * size[1])
+    assert pictures_held(*size) == pytest.approx(found, abs=0.5)
 
 
 def test_a_picture_that_repeats_is_the_same_map_wherever_it_begins() -> None:

@@ -6,7 +6,7 @@ import re
 import resource
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ _GROUP = Path("/sys/fs/cgroup")
 class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors made inside of it: ``live`` now, ``peak`` at most.
 
+    Those ``apart`` are older, and so are views of them.
+
     Tensors on the device ``meta`` have sizes but no memory, so that a computation of any size is
     counted in milliseconds, without doing it.
 
@@ -40,11 +42,11 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
         (8000, 4000)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Iterable[Tensor] = ()) -> None:
         """Begin with nothing."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
-        self._known: set[int] = set()
+        self._known = {tensor.untyped_storage()._cdata for tensor in apart}
 
     def __torch_dispatch__(
         self,

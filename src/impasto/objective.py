@@ -677,10 +677,11 @@ class Needs(NamedTuple):
 def needs(network: VGG19, tile: Tile, wanted: Looks) -> Needs:
     """Return what a tile needs, counted; ``network`` is on the device ``meta``, nothing is computed."""
     picture = torch.empty(3, tile.rows.stop, tile.columns.stop, device="meta", dtype=network.real)
-    with Count() as count:
+    see(network, picture, tile, wanted)  # kernels are made ready: they are the network's, not the tile's
+    with Count(network.tensors) as count:
         see(network, picture, tile, wanted)
     look = count.peak
-    with Count() as count:
+    with Count(network.tensors) as count:
         view = see(network, picture, tile, wanted, graph=True)
         kept = count.live
         with torch.enable_grad():

@@ -193,23 +193,30 @@ class LBFGS:
         self.history = recipe.history
         self.move = _FIRST_MOVE
         self.precondition = Preconditioner(start, recipe.precondition, recipe.tileable)
+        self.held: Tensor | None = (
+            None  # known with the first evaluation, where u is 0 and nothing moves
+        )
+        self.last: tuple[_Point, Tensor] | None = None
         angles = torch.acos(1 - 2 * start.clamp(self._EDGE, 1 - self._EDGE))
         self._stand_at(angles, torch.zeros_like(angles))
         self.unit = abs(self.losses.total) or 1.0
         self._restart()
 
-    def _stand_at(self, origin: Tensor, way: Tensor) -> None:
+    def _stand_at(self, origin: Tensor, u: Tensor) -> None:
         self.origin = origin
-        self.held: Tensor | None = None
         self.tried: list[_Point] = []
-        self.here = self._point(way)
-        self.picture, self.losses = _picture_at(self._angles(way)), self.here.losses
+        self._go_to(self._point(u))
+
+    def _go_to(self, point: "_Point") -> None:
+        self.here, self.losses = point, point.losses
+        known = self.last is not None and self.last[0] is point
+        self.picture = self.last[1] if known and self.last else _picture_at(self._angles(point.u))
 
     def _restart(self) -> None:
         """Forget the curvature; the next step is a scaled step along the gradient."""
-        self.way = self.here.way.clone().requires_grad_()
+        self.u = self.here.u.clone().requires_grad_()
         self.lbfgs = torch.optim.LBFGS(
-            [self.way],
+            [self.u],
             max_iter=1,
             max_eval=_LINE_SEARCH + 1,
             history_size=self.history,
@@ -229,10 +236,10 @@ class LBFGS:
             was_fresh = self.fresh
             self._set_rate()
             self.lbfgs.step(self._value)  # type: ignore[no-untyped-call]
-            end = self._point(self.way.detach())
+            end = self._point(self.u.detach())
             if end.losses.total < self.losses.total:
-                self.here, self.tried, self.fresh = end, [end], False
-                self.picture, self.losses = _picture_at(self._angles(end.way)), end.losses
+                self._go_to(end)
+                self.tried, self.fresh = [end], False
                 return
             self._restart()
             if was_fresh:
@@ -245,9 +252,9 @@ class LBFGS:
         group["lr"] = 1.0
         if not self.fresh:
             return
-        gradient = self._gradient(self.here)
+        gradient = self.here.gradient / self.unit
         turn = self._turned(gradient)
-        per_unit = (_slope_at(self._angles(self.here.way)) * turn).abs().mean().item()
+        per_unit = (_slope_at(self._angles(self.here.u)) * turn).abs().mean().item()
         if per_unit > 0:
             # No angle turns by more than half a turn: beyond it the cosine only comes back.
             rate = min(self.move / per_unit, math.pi / turn.abs().max().item())
@@ -255,31 +262,33 @@ class LBFGS:
             group["lr"] = rate * max(1.0, gradient.abs().sum().item())
 
     def _value(self) -> float:
-        point = self._point(self.way.detach())
-        self.way.grad = self._gradient(point)
+        point = self._point(self.u.detach())
+        self.u.grad = point.gradient / self.unit
         return point.losses.total / self.unit
 
-    def _turned(self, way: Tensor) -> Tensor:
+    def _turned(self, u: Tensor) -> Tensor:
         """Return P u, but no turn for pixels that are to stay."""
-        turned = self.precondition(way)
+        turned = self.precondition(u)
         return turned if self.held is None else turned.masked_fill(self.held, 0)
 
-    def _angles(self, way: Tensor) -> Tensor:
-        return self.origin + self._turned(way)
+    def _angles(self, u: Tensor) -> Tensor:
+        return self.origin + self._turned(u)
 
-    def _gradient(self, point: "_Point") -> Tensor:
-        """Return the derivative of the total, over the start's, by u."""
-        slope = _slope_at(self._angles(point.way))
-        return self.precondition(slope.mul_(point.gradient).div_(self.unit))
-
-    def _point(self, way: Tensor) -> "_Point":
-        """Return picture and evaluation at ``way``, which is u, from memory where they are known."""
+    def _point(self, u: Tensor) -> "_Point":
+        """Return losses and gradient at u, from memory where they are known."""
         for point in self.tried:
-            if torch.equal(point.way, way):
+            if torch.equal(point.u, u):
                 return point
-        found = self.evaluate(_picture_at(self._angles(way)))
+        self.last = None
+        angles = self._angles(u)
+        slope, picture = _slope_at(angles), _picture_at(angles)
+        del angles
+        found = self.evaluate(picture)
         self.held = found.held
-        point = _Point(way.clone(), found.losses, found.gradient)
+        # P is symmetric, and pixels that are to stay have no gradient.
+        gradient = self.precondition(slope.mul_(found.gradient))
+        point = _Point(u.clone(), found.losses, gradient)
+        self.last = point, picture
         # torch asks again for where a line search began, and where it ended: at its last or its
         # lowest point. Nothing else is kept.
         lowest = min([*self.tried[1:], point], key=lambda tried: tried.losses.total)
@@ -296,7 +305,7 @@ class LBFGS:
         """Return where it began, how far it has come, and torch's L-BFGS state."""
         return {
             "origin": self.origin,
-            "way": self.here.way,
+            "u": self.here.u,
             "fresh": self.fresh,
             "move": self.move,
             "unit": self.unit,
@@ -306,7 +315,7 @@ class LBFGS:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.move, self.unit = state["move"], state["unit"]
-        self._stand_at(state["origin"], state["way"])
+        self._stand_at(state["origin"], state["u"])
         self._restart()
         self.fresh = state["fresh"]
         self.lbfgs.load_state_dict(copy.deepcopy(state["lbfgs"]))
@@ -315,9 +324,10 @@ class LBFGS:
 class _Point(NamedTuple):
     """Where a line search has been."""
 
-    way: Tensor
+    u: Tensor
     losses: Losses
     gradient: Tensor
+    """Of the total, by u."""
 
 
 def _picture_at(angles: Tensor) -> Tensor:
@@ -393,7 +403,7 @@ class Multistart:
         generator = _generator(self.recipe.seed, f"start {index}")
         noise = torch.rand(self.start.shape, generator=generator, dtype=self.start.dtype)
         noise = noise.to(self.start.device).lerp_(self.start, 0.5)
-        return torch.where(self.now.here.gradient == 0, self.start, noise)  # such pixels are to stay
+        return noise if self.now.held is None else torch.where(self.now.held, self.start, noise)
 
     def back(self) -> None:
         """Return to the last finite picture, forget the curvature, halve the first step."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from impasto import devices, memory, schedule, winograd
+from impasto import devices, memory, preconditioner, schedule, winograd
 from impasto.cost import BASE, NO_MASKS, Costs, Masks
 from impasto.errors import InputError
 from impasto.memory import spoken
@@ -62,7 +62,10 @@ class Level:
 
         The optimiser's, and ``extra``: the mean of the iterates, the photograph whose colours are kept.
         """
-        return pictures_held(self.optimizer, min(self.history, self.iterations)) + self.extra
+        found = pictures_held(self.optimizer, min(self.history, self.iterations)) + self.extra
+        if OPTIMIZERS[self.optimizer].per_pair:  # L-BFGS; a preconditioner of one picture is in it
+            found += preconditioner.pictures_held(*self.size) - 1
+        return found
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe as it is carried out on this level."""

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["Preconditioner"]
+__all__ = ["Preconditioner", "pictures_held"]
+
+_STRIP = 256
 
 _CORNER = 0.01
 """Cycles per pixel below which all frequencies are scaled alike: strokes over 100 px have no scale."""
@@ -21,8 +23,11 @@ class Preconditioner:
     in an orthonormal basis B of cosines, for which a picture's surroundings are its mirror image;
     P = B' S B. Where pictures repeat (``wrap``) the basis is cos + sin. No power, no change, to the bit.
 
-    The products with the two bases take 4 C H W (H + W) operations: up to 1000 px less than a hundredth
-    of an evaluation's.
+    A descent on u, where the pixels are P u, steps along P P' g: P P' is what the field calls the
+    preconditioner, which scales steps by |f|^(-2 power).
+
+    A product with P takes 4 C H W (H + W) operations, and an evaluation needs two: together 1.5 % of
+    the network's own at 512x384 px, 6 % at 2048x1536 px.
 
     Reference: Olah, Mordvintsev and Schubert, "Feature Visualization" (2017), who descend in a
     decorrelated basis; the transforms are Bracewell's "The Hartley Transform" (1986) and the DCT-II of
@@ -39,10 +44,10 @@ class Preconditioner:
         """Make the bases for pictures ``like`` this one."""
         self.power = power
         if power:
-            (rows, high), (columns, wide) = (_basis(side, wrap) for side in like.shape[1:])
+            (rows, high), (columns, wide) = (_basis(side, wrap, like) for side in like.shape[1:])
             squares = high[:, None] ** 2 + wide**2 + _CORNER**2
             scale = squares ** (-power / 2)
-            self.rows, self.columns = rows.to(like), columns.to(like)
+            self.rows, self.columns = rows, columns
             self.scale = (scale / scale.square().mean().sqrt()).to(like)
 
     def __call__(self, picture: Tensor) -> Tensor:
@@ -53,12 +58,30 @@ class Preconditioner:
         return self.rows.T @ waves.mul_(self.scale) @ self.columns
 
 
-def _basis(side: int, wrap: bool) -> tuple[Tensor, Tensor]:
+def pictures_held(height: int, width: int) -> int:
+    """Return the memory that P takes, in pictures of this size: more where one side is much longer.
+
+    Example:
+        >>> pictures_held(768, 1024), pictures_held(150, 30000)
+        (1, 67)
+    """
+    return round((height**2 + width**2 + height * width) / (3 * height * width))
+
+
+def _basis(side: int, wrap: bool, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return an orthonormal basis ``[side, side]``, a wave in each row, and its cycles per pixel."""
     number = torch.arange(side, dtype=torch.float64)
+    waves = like.new_empty(side, side)
+    for first in range(0, side, _STRIP):  # in float64 a whole one would take thrice what is kept
+        strip = slice(first, first + _STRIP)
+        waves[strip] = _waves(number[strip], number, wrap)
+    return waves, number.minimum(side - number) / side if wrap else number / (2 * side)
+
+
+def _waves(rows: Tensor, number: Tensor, wrap: bool) -> Tensor:
+    side = len(number)
     if wrap:
-        turns = 2 * math.pi / side * (number[:, None] * number % side)
-        return (turns.cos() + turns.sin()) / math.sqrt(side), number.minimum(side - number) / side
-    waves = torch.cos(math.pi / side * number[:, None] * (number + 0.5)) * math.sqrt(2 / side)
-    waves[0] = 1 / math.sqrt(side)
-    return waves, number / (2 * side)
+        turns = 2 * math.pi / side * (rows[:, None] * number % side)
+        return (turns.cos() + turns.sin()) / math.sqrt(side)
+    waves = torch.cos(math.pi / side * rows[:, None] * (number + 0.5)) * math.sqrt(2 / side)
+    return waves.masked_fill_(rows[:, None] == 0, 1 / math.sqrt(side))

@@ -123,7 +123,7 @@ class Recipe:
     history: Annotated[int, Field(ge=1, le=1000)] = 20
     """Pairs of steps that L-BFGS remembers; each costs 24 bytes per pixel."""
     precondition: Annotated[float, Field(ge=0, le=2)] = 0.5
-    """L-BFGS steps further at low frequencies f, by f to minus this power; 0 for plain L-BFGS."""
+    """L-BFGS steps further at low frequencies f, by f to minus twice this power; 0 for plain L-BFGS."""
     init: str = "content"
     """Start from content, noise (the report's white noise), style, gray, or a picture file."""
     pooling: Literal["average", "max", "l2"] = "average"

@@ -174,6 +174,11 @@ class VGG19(nn.Module):
         """The memory that the weights take."""
         return sum(buffer.nbytes for buffer in self.buffers())
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The weights, and what was made of them so far."""
+        return [*self.buffers(), *(kernel for _, kernel in self._prepared.values())]
+
     def workspace(self, height: int, width: int) -> int:
         """Return the bytes that the convolutions of a window work in, over and above tensors.
 
