@@ -11,6 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+# As the command line does, before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
 import torch
 from torch import Tensor
 

@@ -21,7 +21,7 @@ from statistics import median
 import torch
 
 from common import Pair, machine, pairs, planned, table
-from impasto import devices, schedule, weights
+from impasto import devices, memory, schedule, weights
 from impasto.layers import LAYERS, deepest
 from impasto.objective import Objective
 from impasto.plan import Plan
@@ -66,6 +66,7 @@ def peak(precision: torch.dtype, device: torch.device) -> float:
 def evaluation(pair: Pair, size: int, way: Plan) -> tuple[Callable[[], torch.Tensor], int]:
     """Return one evaluation of the default recipe, ready to run, and its operations."""
     recipe = Recipe()
+    memory.keep(way.ample)  # as a run does
     parameters, device = weights.load(recipe.weights), way.device
     network = VGG19.of(recipe, parameters, way.precision, device, way.by_winograd)
     height, width = size * 3 // 4, size

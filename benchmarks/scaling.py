@@ -31,7 +31,7 @@ def one(pictures: Path | None, side: int, budget: str, repeats: int) -> dict[str
     memory.keep(made.ample)
     network = VGG19.of(recipe, weights.load(), made.precision, made.device, made.by_winograd)
     (pair,) = pairs(pictures, 1)
-    content, style = (schedule.cover(x, (side, side)) for x in (pair.content, pair.style))
+    content, style = (schedule.cover(x, (side, side)).to(made.device) for x in pair[1:])
     loaded = memory.used()
     cut = made.levels[0].cut
     objective = Objective(recipe, network, content, [style], cut)
