@@ -5,7 +5,7 @@ iterations that starts from its own picture.
 
 Command: impasto study figure-1 --pictures DIR --size 192
 
-Takes: 0 iterations.
+Takes: 0 iterations, a few seconds at 192 px on two cores with --workers 2.
 
 Look for: What each painting is made of. Spray and haze (Turner), long strokes that follow the air (van
 Gogh), bands of colour (Munch), small forms all over (Kandinsky). Femme nue assise is the hard case:

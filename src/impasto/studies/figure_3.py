@@ -5,7 +5,7 @@ Shows: Style reconstruction from white noise at five layers, block1_conv1 to blo
 
 Command: impasto study figure-3 --pictures DIR --size 192
 
-Takes: 1000 iterations.
+Takes: 1000 iterations, 3 minutes at 192 px on two cores with --workers 2.
 
 Look for: What comes first, colours, strokes or swirls. Where they lie has nothing to do with where
 they lie in the painting: sums over positions do not know places.

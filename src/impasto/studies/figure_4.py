@@ -4,7 +4,7 @@ Shows: Style reconstruction as in figure 3, 500 iterations for each painting.
 
 Command: impasto study figure-4 --pictures DIR --size 192
 
-Takes: 2500 iterations.
+Takes: 2500 iterations, 9 minutes at 192 px on two cores with --workers 2.
 
 Look for: Whether each painting is known by its texture alone. Femme nue assise is the hard case: what
 is hers is in the planes of one figure, and sums over positions do not know places.

@@ -5,7 +5,7 @@ of Adam at 0.02 from white noise, all five style layers.
 
 Command: impasto study figure-6 --pictures DIR --size 192
 
-Takes: 2000 iterations.
+Takes: 2000 iterations, 8 minutes at 192 px on two cores with --workers 2.
 
 Look for: The smaller alpha/beta, the less content. The report found 1e-3 and 1e-2 best. The ratio is
 of raw sums, which depend on the size of the picture: at another size the same look has another ratio
