@@ -561,8 +561,15 @@ def _fronts(axes: "Axes", group: Sequence[Entry]) -> None:
         _scale(axes, "xy")
 
 
+def _leader(ha: str, va: str) -> dict[str, Any]:
+    """Return a thin line from the corner of a name that is nearest to its point."""
+    nearest = {"left": 0.0, "center": 0.5, "right": 1.0, "bottom": 0.0, "top": 1.0}
+    return {"arrowstyle": "-", "color": INK, "linewidth": 0.6, "relpos": (nearest[ha], nearest[va])}
+
+
 def _label(axes: "Axes", group: Sequence[Entry], grouped: bool) -> None:
     """Write each point's name where it covers no other name and no point."""
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     figure = axes.get_figure()
@@ -592,10 +599,11 @@ def _label(axes: "Axes", group: Sequence[Entry], grouped: bool) -> None:
                 ha=ha,
                 va=va,
                 size=8.5,
-                arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.5} if leads else None,
+                arrowprops=_leader(ha, va) if leads else None,
             )
-            box = note.get_window_extent()
-            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            note.get_window_extent()  # puts it in its place, and sees the line to its point too
+            box = Text.get_window_extent(note)
+            inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
