@@ -519,7 +519,7 @@ def test_a_command_is_shown_with_files_by_their_names_and_all_else_as_it_is() ->
 
 def test_seeds_alone_are_the_columns_of_the_sheet(studio: Path) -> None:
     assert swept("--seeds", "2") == 0
-    rows = list(csv.DictReader((studio / "sweep" / "results.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((studio / "sweep" / "results.csv").read_text("utf-8").splitlines()))
     assert [(row["row"], row["column"]) for row in rows] == [("", "seed 0"), ("", "seed 1")]
 
 

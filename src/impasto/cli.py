@@ -422,7 +422,7 @@ class Sweep(_Many):
             number = getattr(interruption, "exit_code", 128 + signal.SIGINT) - 128
             done = f"{sum(not one.error for one in outcomes)} of {len(cells)} runs are whole"
             raise Interrupted(number, f"interrupted; {done}; the same command goes on") from None
-        page = studies.present(study, cells, outcomes, self.out)
+        _print(f"wrote {studies.present(study, cells, outcomes, self.out)}")
         if failed := [one for one in outcomes if one.error]:
             codes = {one.exit_code for one in failed}
             kind = InputError if codes == {InputError.exit_code} else RunError
@@ -430,7 +430,6 @@ class Sweep(_Many):
                 f"{len(failed)} of {len(cells)} runs failed, as said above; wrote {page} of the others"
             )
             raise kind(f"{said}; the same command tries them again")
-        _print(f"wrote {page}")
 
 
 @dataclass(frozen=True, kw_only=True)
