@@ -220,7 +220,7 @@ def test_a_run_that_fails_is_on_the_sheet_and_the_rest_is_drawn(
     said: list[str] = []
     with pytest.raises(RunError, match=r"1 failure, as said above"):
         carry_out(tmp_path, "figure-6", pictures=folder, said=said)
-    assert "4 of 4: alpha/beta = 1e-1 failed: <b>the disk</b> is gone" in said
+    assert "4 of 4: figure-6: alpha/beta = 1e-1 failed: <b>the disk</b> is gone" in said
     assert [row["error"] for row in rows(tmp_path / "figure-6" / "results.csv")].count("") == 3
     page = (tmp_path / "figure-6" / "index.html").read_text("utf-8")
     assert "&lt;b&gt;the disk" in page

@@ -426,9 +426,7 @@ class Sweep(_Many):
         if failed := [one for one in outcomes if one.error]:
             codes = {one.exit_code for one in failed}
             kind = InputError if codes == {InputError.exit_code} else RunError
-            said = (
-                f"{len(failed)} of {len(cells)} runs failed, as said above; wrote {page} of the others"
-            )
+            said = f"{len(failed)} of {len(cells)} runs failed, as said above"
             raise kind(f"{said}; the same command tries them again")
 
 
