@@ -7,7 +7,8 @@ photograph.
 
 Command: impasto study denoising --pictures DIR --size 192
 
-Takes: 1000 iterations, 200 of which losses shares.
+Takes: 1000 iterations, 200 of which losses shares; a fifth of them (--iterations-scale 0.2) 1 minute
+at 192 px on two cores with --workers 2.
 
 Look for: The noise that goes, and the strokes that go with it. noise_style is the energy of the finest
 detail over the painting's own: 1 is as fine as the painting, above it is noise, far below it is blur.

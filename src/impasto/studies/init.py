@@ -6,7 +6,8 @@ L-BFGS.
 
 Command: impasto study init --pictures DIR --size 192
 
-Takes: 1000 iterations, 200 of which losses shares.
+Takes: 1000 iterations, 200 of which losses shares; a fifth of them (--iterations-scale 0.2) 2 minutes
+at 192 px on two cores with --workers 2.
 
 Look for: What is left of the start. The two seeds show how much of a picture is chance; what differs
 by less than they do is no difference.
