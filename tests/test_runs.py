@@ -502,7 +502,7 @@ def test_what_was_loaded_to_go_on_is_let_go_of(files: runs.Files) -> None:
     def load(folder: Path, mend: bool = True) -> checkpoint.Checkpoint | None:
         found = real(folder, mend)
         assert found is not None
-        held.append(weakref.ref(found.state["optimizer"]["way"]))
+        held.append(weakref.ref(found.state["optimizer"]["u"]))
         return found
 
     def look(event: Event) -> None:

@@ -489,14 +489,14 @@ def _sgd(hot: bool = False) -> Callable[..., Optimizer]:
 
 
 OPTIMIZERS: dict[str, Method] = {
-    "lbfgs": Method("L-BFGS", LBFGS, 20, 2),
+    "lbfgs": Method("L-BFGS", LBFGS, 21, 2),
     "adam": Method("Adam", _adam(torch.optim.Adam), 6),
     "amsgrad": Method("AMSGrad", _adam(torch.optim.Adam, amsgrad=True), 7),
     "nadam": Method("NAdam", _adam(torch.optim.NAdam), 6),
     "adamax": Method("AdaMax", _adam(torch.optim.Adamax), 6),
     "sgd": Method("gradient descent with momentum", _sgd(), 5),
     "langevin": Method("Langevin dynamics", _sgd(hot=True), 5, refine="sgd"),
-    "multistart": Method("L-BFGS from several starts", Multistart, 29, 4, refine="lbfgs"),
+    "multistart": Method("L-BFGS from several starts", Multistart, 30, 4, refine="lbfgs"),
 }
 
 
@@ -507,7 +507,7 @@ def pictures_held(optimizer: str, history: int) -> int:
 
     Example:
         >>> pictures_held("adam", 20), pictures_held("lbfgs", 20)
-        (6, 60)
+        (6, 61)
     """
     method = OPTIMIZERS[optimizer]
     return method.held + method.per_pair * history
