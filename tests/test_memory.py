@@ -120,7 +120,7 @@ def test_a_process_keeps_to_its_budget(
     picture_file: Callable[..., Path], tmp_path: Path, kind: str
 ) -> None:
     photo, painting = (picture_file(name, 64, 64) for name in ("photo.png", "painting.png"))
-    budget = cost.BASE + ((320 if kind == "plain" else 530) << 20)
+    budget = cost.BASE + ((250 if kind == "plain" else 480) << 20)
     words = ["transfer", str(photo), str(painting), "-o", str(tmp_path / "out.png"), "--size", "256"]
     words += ["--levels", "1", "--iterations", "1", "--memory", f"{budget >> 10}K"]
     if kind != "plain":

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 import reference
-from impasto import catalog, losses
+from impasto import catalog, losses, tiles
 from impasto.errors import InputError
 from impasto.events import Losses
+from impasto.layers import LAYERS, deepest, stride
 from impasto.losses import STYLE_LOSSES
-from impasto.objective import Objective, Regions
+from impasto.objective import Objective, Regions, looks, needs
 from impasto.recipe import Recipe
 from impasto.summaries import MEAN, gram
 from impasto.vgg import PADDINGS, POOLINGS, VGG19
-from impasto.weights import Weights
+from impasto.weights import Weights, imagined
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -488,3 +489,21 @@ def test_a_regions_style_pulls_only_where_it_is(tiny_weights: Weights) -> None:
     two = Objective(recipe, network, None, [STYLE, CONTENT], regions=regions)(PICTURE).gradient
     torch.testing.assert_close(one[:, :, :9], two[:, :, :9])
     assert (one[:, :, 12:] - two[:, :, 12:]).abs().max() > 0
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("by_winograd", [False, True])
+def test_a_gradient_keeps_what_is_looked_at_and_a_byte_for_every_other_feature(
+    padding: str, by_winograd: bool
+) -> None:
+    recipe = Recipe(padding=padding)
+    network = VGG19.of(recipe, imagined("meta"), torch.float32, "meta", by_winograd)
+    wanted = looks(recipe, content=True, style=True)
+    names = list(LAYERS)[: list(LAYERS).index(deepest(wanted.layers)) + 1]
+    expected = 4 * 3 + sum(  # the picture itself
+        LAYERS[name].channels * (4 if name in wanted.layers else 1) / stride(name) ** 2 for name in names
+    )
+    small, large = (
+        needs(network, tiles.cut((side, side), wanted.layers)[0], wanted).kept for side in (256, 512)
+    )
+    assert (large - small) / (512**2 - 256**2) == pytest.approx(expected, rel=0.01)

@@ -28,24 +28,47 @@ def random_kernel(outputs: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor
     return kernel, torch.randn(outputs, generator=generator)
 
 
-@pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize(("height", "width"), [(3, 3), (16, 16), (33, 41), (64, 7)])
 @pytest.mark.parametrize(("outputs", "inputs"), [(64, 3), (64, 64), (16, 8)])
 def test_it_agrees_with_the_direct_convolution(
-    outputs: int, inputs: int, height: int, width: int, padding: int
+    outputs: int, inputs: int, height: int, width: int
 ) -> None:
     if not HAS_WINOGRAD:
         return  # then no plan ever asks for it, which the last two tests hold
     kernel, bias = random_kernel(outputs, inputs)
     features = torch.rand(1, inputs, height, width).requires_grad_()
-    direct = functional.conv2d(features, kernel, bias, padding=padding)
+    direct = functional.conv2d(features, kernel, bias)
     assert winograd.available()
-    fast = winograd.convolve(features, kernel, bias, winograd.turned(kernel), padding)
+    fast = winograd.convolve(features.detach(), kernel, bias)
     torch.testing.assert_close(fast, direct, rtol=1e-3, atol=1e-3)
 
     cotangent = torch.rand_like(direct)
-    expected, found = (torch.autograd.grad(out, features, cotangent)[0] for out in (direct, fast))
+    (expected,) = torch.autograd.grad(direct, features, cotangent)
+    found = winograd.pull(cotangent, winograd.turned(kernel))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 20), (33, 41), (64, 7)])
+def test_strips_of_rows_have_the_bits_of_the_whole(
+    height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not winograd.available():
+        return
+    kernel, bias = random_kernel(64, 32)
+    features, gradient = torch.rand(1, 32, height, width), torch.rand(1, 64, height, width)
+
+    def both() -> list[torch.Tensor]:
+        back = winograd.pull(gradient, winograd.turned(kernel))
+        return [winograd.convolve(features, kernel, bias), back]
+
+    whole = both()
+    monkeypatch.setattr(winograd, "_rows", lambda *_: 6)
+    assert all(map(torch.equal, both(), whole))
+
+
+def test_what_nnpack_works_in_hardly_grows_with_a_picture() -> None:
+    assert winograd.workspace(64, 64, 4096, 4096) < 1.1 * winograd._STRIP
+    assert winograd.workspace(512, 512, 512, 512) < 6 * 256 * 512 * 512
 
 
 @pytest.mark.parametrize("side", [2, 6])
@@ -56,12 +79,19 @@ def test_the_network_sees_the_same_by_either_way(
     if not winograd.available():
         return
     monkeypatch.setattr(winograd, "blocks", lambda *_: side)
-    picture = torch.rand(3, 37, 52, generator=torch.Generator().manual_seed(1))
+    picture = torch.rand(3, 37, 52, generator=torch.Generator().manual_seed(1)).requires_grad_()
     layers = ("block1_conv1", "block3_conv2", "block5_conv1")
     direct = VGG19(tiny_weights, padding=padding)(picture, layers)
     fast = VGG19(tiny_weights, padding=padding, by_winograd=True)(picture, layers)
     for name in layers:
         torch.testing.assert_close(fast[name], direct[name], rtol=2e-3, atol=2e-3)
+
+    gradients = []
+    for features in (direct, fast):
+        total = sum((found.square().sum() for found in features.values()), torch.zeros(()))
+        gradients += torch.autograd.grad(total, picture)
+    expected, found = gradients
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3 * expected.abs().max().item())
 
 
 def test_small_layers_and_narrow_ones_are_left_to_the_direct_way() -> None:
@@ -86,12 +116,12 @@ def test_blocks_of_two_agree_with_the_direct_convolution(
     kernel, bias = (one.double() for one in random_kernel(outputs, inputs))
     features = torch.rand(1, inputs, height, width, dtype=torch.float64).requires_grad_()
     direct = functional.conv2d(features, kernel, bias)
-    fast = winograd.convolve_small(features, winograd.transformed(kernel), bias)
+    fast = winograd.convolve_small(features.detach(), winograd.transformed(kernel), bias)
     torch.testing.assert_close(fast, direct)
 
     cotangent = torch.rand_like(direct)
-    expected, found = (torch.autograd.grad(out, features, cotangent)[0] for out in (direct, fast))
-    torch.testing.assert_close(found, expected)
+    (expected,) = torch.autograd.grad(direct, features, cotangent)
+    torch.testing.assert_close(winograd.pull_small(cotangent, winograd.transformed(kernel)), expected)
 
 
 def test_a_turned_kernel_is_transformed_to_the_same_numbers() -> None:

@@ -65,16 +65,6 @@ class Step(NamedTuple):
     own: slice
     onward: slice
 
-    @property
-    def keeps_own(self) -> bool:
-        """Whether the tile's own cells are all among those that go on."""
-        return bool(self.onward.start <= self.own.start and self.own.stop <= self.onward.stop)
-
-    def own_after(self, pad: int) -> slice:
-        """Return the tile's own cells among those that go on, with ``pad`` cells before them."""
-        shift = pad - self.onward.start
-        return slice(self.own.start + shift, self.own.stop + shift)
-
 
 @dataclass(frozen=True)
 class Tile:

@@ -5,12 +5,13 @@ ReLU. Preprocessing belongs to the weights and happens in here, so that nobody c
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 
 from impasto import tiles, winograd
 from impasto.layers import LAYERS, deepest, stride
@@ -23,7 +24,7 @@ __all__ = ["PADDINGS", "POOLINGS", "VGG19", "l2_pool"]
 
 def average_pool(features: Tensor) -> Tensor:
     """Return the mean of every 2x2 cells: the report's pooling."""
-    return functional.avg_pool2d(features, 2)
+    return _AveragePool.apply(features)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def max_pool(features: Tensor) -> Tensor:
@@ -51,6 +52,7 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 Border = tuple[int, int, int, int]
 """Cells of padding on the left, right, top and bottom."""
 
+_PIECES = 8
 _NO_BORDER: Border = (0, 0, 0, 0)
 PADDINGS = ("zeros", "replicate", "reflect", "circular")
 
@@ -126,35 +128,41 @@ class VGG19(nn.Module):
         # Preprocessing is done in the picture's own precision; only features are ever bf16.
         x = ((picture * self.scale - self.mean) / self.std).unsqueeze(0)
         x = x.to(self.precision, memory_format=self.layout)
-        x = _pad(x, tile.border(names[0]), self.padding)
         for name, after_it in zip(names, [*names[1:], ""], strict=True):
             down, across = tile.steps[name]
-            x = self._convolve(name, x)
-            pools = bool(after_it) and LAYERS[after_it].block > LAYERS[name].block
-            border = _NO_BORDER if pools or not after_it else tile.border(after_it)
-            keeps_own = down.keeps_own and across.keeps_own
-            if name in wanted and not keeps_own:
-                yield name, x[0, :, down.own, across.own].relu()
-            x = _Activate.apply(x[:, :, down.onward, across.onward], border, self.padding)  # type: ignore[no-untyped-call]
-            if name in wanted and keeps_own:
-                yield name, x[0, :, down.own_after(border[2]), across.own_after(border[0])]
-            if pools:
-                x = _pad(self.pool(x), tile.border(after_it), self.padding)
+            border = tile.border(name)
+            way = self._way(name, x.shape[2] + border[2] + border[3], x.shape[3] + border[0] + border[1])
+            x = _Layer.apply(x, way, border, self.padding, name in wanted)  # type: ignore[no-untyped-call]
+            if name in wanted:
+                yield name, _part(x, down.own, across.own).squeeze(0)
+            x = _part(x, down.onward, across.onward)
+            if after_it and LAYERS[after_it].block > LAYERS[name].block:
+                x = self.pool(x)
 
-    def _convolve(self, name: str, x: Tensor) -> Tensor:
+    def _way(self, name: str, height: int, width: int) -> "_Way":
+        """Return how a layer convolves what is so large, its border included."""
         kernel = self.get_buffer(f"{name}_kernel")
         bias = self.get_buffer(f"{name}_bias")
-        height, width = x.shape[2:]
         outputs, inputs = kernel.shape[:2]
         side = winograd.blocks(inputs, outputs, height, width) if self.by_winograd else 0
         if not side:
-            return functional.conv2d(x, kernel, bias)
+            shape = (1, inputs, height, width)
+            return _Way(
+                lambda x: functional.conv2d(x, kernel, bias),
+                lambda gradient: conv2d_input(shape, kernel, gradient),  # type: ignore[no-untyped-call]
+            )
         if name not in self._prepared or self._prepared[name][0] != side:
             self._prepared[name] = side, winograd.PREPARED[side](kernel)
         _, prepared = self._prepared[name]
         if side == 2:
-            return winograd.convolve_small(x, prepared, bias)
-        return winograd.convolve(x, kernel, bias, prepared, 0)
+            return _Way(
+                lambda x: winograd.convolve_small(x, prepared, bias),
+                lambda gradient: winograd.pull_small(gradient, prepared),
+            )
+        return _Way(
+            lambda x: winograd.convolve(x, kernel, bias),
+            lambda gradient: winograd.pull(gradient, prepared),
+        )
 
     @classmethod
     def of(
@@ -212,29 +220,73 @@ def _pad(x: Tensor, border: Border, padding: str) -> Tensor:
     return functional.pad(x, border, mode="constant" if padding == "zeros" else padding)
 
 
-class _Activate(torch.autograd.Function):
-    """ReLU, and the border that the next convolution needs: one copy is kept for the gradient.
+def _part(features: Tensor, rows: slice, columns: slice) -> Tensor:
+    """Return rows and columns of features; these themselves, where that is all of them."""
+    for dim, part in ((2, rows), (3, columns)):
+        if part.stop - part.start < features.shape[dim]:
+            features = features.narrow(dim, part.start, part.stop - part.start)
+    return features
 
-    The two may change places, and a ReLU's gradient can be told from its output. Left to itself, torch
-    keeps the features before and after they are padded.
+
+class _Way(NamedTuple):
+    """How a layer convolves, without padding: its features, and the gradient by what it is given."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor], Tensor]
+
+
+class _Layer(torch.autograd.Function):
+    """Padding, convolution and ReLU; keeps where the features are positive, a byte for each.
+
+    Weights get no gradient, so that of the input asks for nothing else. Features that are looked at are
+    kept by who looks at them; then they are kept here, too, and take no more.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, border: Border, padding: str) -> Tensor:  # noqa: ANN401
-        y = _pad(x, border, padding)
-        y = x.relu() if y is x else y.relu_()
-        ctx.save_for_backward(y)
-        ctx.border, ctx.padding = border, padding
+    def forward(ctx: Any, x: Tensor, way: _Way, border: Border, padding: str, looked_at: bool) -> Tensor:  # noqa: ANN401
+        y = way.forward(_pad(x, border, padding)).relu_()
+        ctx.save_for_backward(y if looked_at else y > 0)
+        ctx.way, ctx.border, ctx.padding = way, border, padding
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: ANN401
         (y,) = ctx.saved_tensors
         left, right, top, bottom = ctx.border
-        gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
-        gradient = _folded(gradient, 2, top, bottom, ctx.padding)
-        return _folded(gradient, 3, left, right, ctx.padding), None, None
+        if y.dtype == torch.bool:
+            gradient = _where(y, gradient)
+        else:
+            gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
+        gradient = _folded(ctx.way.backward(gradient), 2, top, bottom, ctx.padding)
+        return _folded(gradient, 3, left, right, ctx.padding), None, None, None, None
+
+
+def _where(positive: Tensor, gradient: Tensor) -> Tensor:
+    """Return the gradient where features are positive, else zero."""
+    if gradient.device.type != "cpu":
+        return gradient * positive
+    found = torch.empty_like(gradient)  # piece by piece: here torch turns bytes into numbers first
+    pieces = (x.chunk(_PIECES, 2) for x in (found, gradient, positive))
+    for part, one, other in zip(*pieces, strict=True):
+        torch.mul(one, other, out=part)
+    return found
+
+
+class _AveragePool(torch.autograd.Function):
+    """Keeps nothing: torch keeps the features, of which the gradient needs the shape."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.shape = x.shape
+        return functional.avg_pool2d(x, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        like = gradient.new_empty(1).expand(ctx.shape)
+        backward = torch.ops.aten.avg_pool2d_backward
+        return backward(gradient, like, [2, 2], [2, 2], [0, 0], False, True, None)  # type: ignore[no-any-return]
 
 
 def _folded(gradient: Tensor, dim: int, before: int, after: int, padding: str) -> Tensor:

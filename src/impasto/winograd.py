@@ -13,7 +13,6 @@ Reference: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (
 """
 
 import functools
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +25,8 @@ __all__ = [
     "convolve",
     "convolve_small",
     "prepared_bytes",
+    "pull",
+    "pull_small",
     "transformed",
     "turned",
     "workspace",
@@ -34,6 +35,12 @@ __all__ = [
 _TOLERANCE = 1e-3
 _FEWEST_CHANNELS = 64
 _FEWEST_POSITIONS = 1024
+
+_STRIP = 64 << 20
+"""NNPACK takes strips of rows for which it works in about so many bytes, and in no fewer than ..."""
+
+_TO_KERNELS = 4
+"""... so many times those of its kernels, which it transforms anew for every strip."""
 
 _DEEP = 256, 512
 """The least channels of a deep layer, on one side and on the other."""
@@ -69,16 +76,14 @@ def available() -> bool:
     kernel = torch.randn(8, 8, 3, 3, generator=generator)
     bias = torch.randn(8, generator=generator)
     try:
-        for padding in (0, 1):
-            direct = functional.conv2d(features, kernel, bias, padding=padding)
-            fast = convolve(features, kernel, bias, turned(kernel), padding)
-            cotangent = torch.rand(direct.shape, generator=generator)
-            # Given the cotangent itself, torch would load symbolic mathematics, half a second of work.
-            sums = [(out * cotangent).sum() for out in (direct, fast)]
-            gradients = [torch.autograd.grad(one, features)[0] for one in sums]
-            for right, found in ((direct, fast), gradients):
-                if not (found - right).abs().max() < _TOLERANCE * right.abs().max():
-                    return False
+        direct = functional.conv2d(features, kernel, bias)
+        cotangent = torch.rand(direct.shape, generator=generator)
+        # Given the cotangent itself, torch would load symbolic mathematics, half a second of work.
+        (gradient,) = torch.autograd.grad((direct * cotangent).sum(), features)
+        both = convolve(features.detach(), kernel, bias), pull(cotangent, turned(kernel))
+        for right, found in zip((direct, gradient), both, strict=True):
+            if not (found - right).abs().max() < _TOLERANCE * right.abs().max():
+                return False
     except (AttributeError, RuntimeError, TypeError):
         return False
     return True
@@ -89,33 +94,18 @@ def turned(kernel: Tensor) -> Tensor:
     return kernel.flip(2, 3).transpose(0, 1).contiguous()
 
 
-def convolve(features: Tensor, kernel: Tensor, bias: Tensor, backward: Tensor, padding: int) -> Tensor:
-    """Return features ``[1, C, h, w]`` convolved with ``kernel`` ``[N, C, 3, 3]``.
+def convolve(features: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """Return features ``[1, C, h, w]`` convolved with ``kernel`` ``[N, C, 3, 3]``, without padding.
 
-    ``backward`` is `turned` of the kernel. Only the features get a gradient. Ask `available` first.
+    Ask `available` first.
     """
-    return _Convolve.apply(features, kernel, bias, backward, padding)  # type: ignore[no-any-return, no-untyped-call]
+    return _nnpack(features, kernel, bias, 0)
 
 
-class _Convolve(torch.autograd.Function):
-    """Keeps nothing for the backward pass: the kernel is the caller's."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        features: Tensor,
-        kernel: Tensor,
-        bias: Tensor,
-        backward: Tensor,
-        padding: int,
-    ) -> Tensor:
-        ctx.backward_kernel, ctx.padding = backward, padding
-        return _nnpack(features, kernel, bias, padding)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:  # noqa: ANN401
-        # A correlation's gradient is the correlation with the turned kernel, padded to full size.
-        return _nnpack(gradients[0], ctx.backward_kernel, None, 2 - ctx.padding), None, None, None, None
+def pull(gradient: Tensor, kernel: Tensor) -> Tensor:
+    """Return the gradient by the features of what was convolved; ``kernel`` is `turned`."""
+    # A correlation's gradient is the correlation with the turned kernel, padded to full size.
+    return _nnpack(gradient, kernel, None, 2)
 
 
 def workspace(outputs: int, inputs: int, height: int, width: int) -> int:
@@ -123,15 +113,34 @@ def workspace(outputs: int, inputs: int, height: int, width: int) -> int:
 
     torch keeps the largest one until the process ends.
     """
-    blocks = -(-height // 6) * -(-width // 6)
+    rows = min(height, _rows(outputs, inputs, width))
+    blocks = -(-rows // 6) * -(-width // 6)
     return 256 * (outputs * inputs + blocks * (outputs + inputs))
 
 
+def _rows(outputs: int, inputs: int, width: int) -> int:
+    """Return the rows of results that are computed at a time, in whole blocks: no bit depends on it."""
+    across = -(-width // 6)
+    size = max(_STRIP, _TO_KERNELS * 256 * outputs * inputs)
+    return 6 * max(1, round(size / (256 * across * (outputs + inputs))))
+
+
 def _nnpack(features: Tensor, kernel: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    height, width = (side + 2 * padding - 2 for side in features.shape[2:])
+    rows = _rows(kernel.shape[0], kernel.shape[1], width)
+    if rows >= height and not features.is_meta:
+        return torch._nnpack_spatial_convolution(features.contiguous(), kernel, bias, [padding] * 2)
+    found = features.new_empty(1, len(kernel), height, width)
     if features.is_meta:
-        height, width = (side + 2 * padding - 2 for side in features.shape[2:])
-        return features.contiguous().new_empty(1, len(kernel), height, width)
-    return torch._nnpack_spatial_convolution(features.contiguous(), kernel, bias, [padding, padding])
+        return found
+    for top in range(0, height, rows):
+        first, last = top - padding, min(top + rows, height) + 2 - padding
+        above, below = max(0, -first), max(0, last - features.shape[2])
+        strip = features[:, :, first + above : last - below]
+        strip = functional.pad(strip, (0, 0, above, below)).contiguous()
+        part = torch._nnpack_spatial_convolution(strip, kernel, bias, [0, padding])
+        found[:, :, top : top + rows] = part
+    return found
 
 
 # --- blocks of 2x2 -------------------------------------------------------------------------------
@@ -161,30 +170,20 @@ def transformed(kernel: Tensor) -> Tensor:
 def convolve_small(features: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
     """Return features ``[1, C, h, w]`` convolved with `transformed` kernels, without padding.
 
-    Only the features get a gradient: by the same kernels, which are not copied.
-
     Example:
         >>> features, kernel, bias = torch.rand(1, 5, 8, 9), torch.rand(2, 5, 3, 3), torch.rand(2)
         >>> found = convolve_small(features, transformed(kernel), bias)
         >>> torch.allclose(found, functional.conv2d(features, kernel, bias), atol=1e-4)
         True
     """
-    return _ConvolveSmall.apply(features, kernels, bias)  # type: ignore[no-any-return, no-untyped-call]
+    return _by_blocks(features[0], kernels, _CELLS, _RESULTS).add_(bias[:, None, None])[None]
 
 
-class _ConvolveSmall(torch.autograd.Function):
-    """Keeps nothing for the backward pass: the kernels are the caller's."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.kernels = kernels
-        return _by_blocks(features[0], kernels, _CELLS, _RESULTS).add_(bias[:, None, None])[None]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:  # noqa: ANN401
-        padded = functional.pad(gradients[0], (2, 2, 2, 2))[0]
-        cells, results = _CELLS[_TURNED], _RESULTS[:, _TURNED]
-        return _by_blocks(padded, ctx.kernels.transpose(1, 2), cells, results)[None], None, None
+def pull_small(gradient: Tensor, kernels: Tensor) -> Tensor:
+    """Return the gradient by the features of what was convolved, by the same kernels, not copied."""
+    padded = functional.pad(gradient, (2, 2, 2, 2))[0]
+    cells, results = _CELLS[_TURNED], _RESULTS[:, _TURNED]
+    return _by_blocks(padded, kernels.transpose(1, 2), cells, results)[None]
 
 
 PREPARED = {2: transformed, 6: turned}
