@@ -5,7 +5,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -91,21 +90,31 @@ def program(name: str, *words: str | Path) -> list[str]:
     return [sys.executable, "-m", name, *map(str, words)]
 
 
+_STARTER = """
+import os, sys, time
+began = time.perf_counter()
+child = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(child, 0)
+with open(sys.argv[1], "w") as file:
+    print(time.perf_counter() - began, used.ru_maxrss, file=file)
+sys.exit(min(255, abs(os.waitstatus_to_exitcode(status))))
+"""
+"""Linux counts what a process held into what its children held: one that holds little starts them."""
+
+
 def process(command: Sequence[str]) -> Ended:
     """Run a command to its end; end the benchmark in one line if it fails."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        began = time.perf_counter()
-        child = subprocess.Popen(command, stdout=out, stderr=err)
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        if child.returncode:
-            lines = err.read().decode(errors="replace").strip().splitlines()
-            last = (lines or [f"exit status {child.returncode}"])[-1]
+    with tempfile.TemporaryDirectory() as name:
+        took = Path(name, "took")
+        starter = [sys.executable, "-ISc", _STARTER, str(took), *command]
+        ended = subprocess.run(starter, capture_output=True, check=False)
+        if ended.returncode:
+            lines = ended.stderr.decode(errors="replace").strip().splitlines()
+            last = (lines or [f"exit status {ended.returncode}"])[-1]
             raise SystemExit(f"{command[2]} does not run here: {last}")
-        return Ended(seconds, used.ru_maxrss * 1024, out.read().decode())
+        seconds, held = took.read_text(encoding="ascii").split()
+        unit = 1 if sys.platform == "darwin" else 1024
+        return Ended(float(seconds), int(held) * unit, ended.stdout.decode())
 
 
 def say(text: str) -> None:
