@@ -20,26 +20,33 @@ def pictures(height: int, width: int, count: int = 2) -> Tensor:
 @every_border
 @every_size
 @pytest.mark.parametrize("power", [0.5, 2.0])
-def test_it_is_linear_symmetric_and_positive(size: tuple[int, int], power: float, wrap: bool) -> None:
+def test_it_is_linear_and_has_the_transpose_it_says(
+    size: tuple[int, int], power: float, wrap: bool
+) -> None:
     one, other = pictures(*size)
     apply = Preconditioner(one, power, wrap)
     torch.testing.assert_close(apply(one + 2 * other), apply(one) + 2 * apply(other))
-    torch.testing.assert_close((apply(one) * other).sum(), (one * apply(other)).sum())
-    assert (apply(one) * one).sum() > 0
+    before = other.clone()
+    torch.testing.assert_close((apply(one) * other).sum(), (one * apply.transposed(other)).sum())
+    assert torch.equal(other, before)
+    assert (apply(apply.transposed(one)) * one).sum() > 0
 
 
 @every_border
 def test_without_a_power_nothing_changes(wrap: bool) -> None:
     (one,) = pictures(9, 7, 1)
-    assert Preconditioner(one, 0, wrap)(one) is one
+    apply = Preconditioner(one, 0, wrap)
+    assert apply(one) is one
+    assert apply.transposed(one) is one
 
 
 @every_size
-def test_a_wave_is_scaled_by_its_frequency_alone(size: tuple[int, int]) -> None:
+def test_away_from_borders_a_wave_is_scaled_by_its_frequency_alone(size: tuple[int, int]) -> None:
     height, width = size
     y = torch.arange(height, dtype=torch.float64)[:, None]
     x = torch.arange(width, dtype=torch.float64)
     apply = Preconditioner(torch.zeros(1, *size, dtype=torch.float64), 0.5)
+    apply.border = 1.0
     gains = []
     for high, wide in ((0, 0), (1 % height, 0), (height - 1, width - 1)):
         wave = (math.pi * high * (y + 0.5) / height).cos() * (math.pi * wide * (x + 0.5) / width).cos()
@@ -47,8 +54,19 @@ def test_a_wave_is_scaled_by_its_frequency_alone(size: tuple[int, int]) -> None:
         found = apply(wave[None])[0]
         gain = (found * wave).sum() / wave.square().sum()
         torch.testing.assert_close(found, gain * wave, rtol=1e-9, atol=1e-12)
-        gains.append(gain.item() * math.hypot(cycles, 0.01) ** 0.5)
+        gains.append(gain.item() * math.hypot(min(cycles, 0.06), 0.01) ** 0.5)
     assert gains == pytest.approx([gains[0]] * 3)
+
+
+def test_borders_move_half_as_far_and_corners_a_quarter_but_not_where_pictures_repeat() -> None:
+    (one,) = pictures(9, 7, 1)
+    apply, around = Preconditioner(one, 0.5), Preconditioner(one, 0.5, wrap=True)
+    ratio = apply(one) / apply._smoothed(one)
+    expected = torch.ones(9, 7, dtype=torch.float64)
+    expected[[0, -1]] *= 0.5
+    expected[:, [0, -1]] *= 0.5
+    torch.testing.assert_close(ratio, expected.expand(3, 9, 7))
+    assert torch.equal(around(one), around._smoothed(one))
 
 
 @every_border

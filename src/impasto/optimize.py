@@ -172,12 +172,12 @@ class FirstOrder:
 
 
 class LBFGS:
-    """torch's L-BFGS with strong-Wolfe line search, on u of pixels x = (1 - cos z) / 2, z = z_0 + P u.
+    """torch's L-BFGS with strong-Wolfe line search, on u of pixels x = (1 - cos z) / 2, z = z_0 + A u.
 
     Reference: Nocedal and Wright, "Numerical Optimization" (2006), chapters 3 and 7. The picture on
     disk is what counts, and L-BFGS without a box walks far outside it; these pixels are in 0..1 for any
     angle z. A cosine leaves the walls of the box sooner than a sigmoid does: its slope there is
-    sqrt(x (1 - x)), not x (1 - x). P is the `Preconditioner`, `Recipe.precondition` its power.
+    sqrt(x (1 - x)), not x (1 - x). A is the `Preconditioner`, `Recipe.precondition` its power.
 
     Nothing is evaluated twice: torch asks for value and gradient at the point where the last line
     search ended, which is among the points evaluated there. The value is divided by the start's, as
@@ -267,7 +267,7 @@ class LBFGS:
         return point.losses.total / self.unit
 
     def _turned(self, u: Tensor) -> Tensor:
-        """Return P u, but no turn for pixels that are to stay."""
+        """Return A u, but no turn for pixels that are to stay."""
         turned = self.precondition(u)
         return turned if self.held is None else turned.masked_fill(self.held, 0)
 
@@ -285,8 +285,8 @@ class LBFGS:
         del angles
         found = self.evaluate(picture)
         self.held = found.held
-        # P is symmetric, and pixels that are to stay have no gradient.
-        gradient = self.precondition(slope.mul_(found.gradient))
+        # Pixels that are to stay have no gradient.
+        gradient = self.precondition.transposed(slope.mul_(found.gradient))
         point = _Point(u.clone(), found.losses, gradient)
         self.last = point, picture
         # torch asks again for where a line search began, and where it ended: at its last or its
