@@ -5,12 +5,13 @@
 
 Every size is measured in a process of its own, by the plan that it would be carried out by: whole, or
 in tiles where `--memory` is less than it takes. The first evaluation warms up; seconds are the median of
-the others. Memory is what the process held at most, less what it held with torch and the weights loaded.
+the others. Memory is what the process held at most, less what it held with torch, weights and pictures.
 Pictures are square parts, enlarged. Let nothing else run meanwhile.
 """
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ def one(pictures: Path | None, side: int, budget: str, repeats: int) -> dict[str
     network = VGG19.of(recipe, weights.load(), made.precision, made.device, made.by_winograd)
     (pair,) = pairs(pictures, 1)
     content, style = (schedule.cover(x, (side, side)).to(made.device) for x in pair[1:])
-    loaded = memory.used()
+    loaded = _resident()
     cut = made.levels[0].cut
     objective = Objective(recipe, network, content, [style], cut)
     seconds = []
@@ -42,6 +43,11 @@ def one(pictures: Path | None, side: int, budget: str, repeats: int) -> dict[str
         seconds.append(time.perf_counter() - began)
     where = f"tiles up to {cut.tile[1]} px" if cut.tile else "whole"
     return {"seconds": seconds[1:], "held": memory.used() - loaded, "where": where}
+
+
+def _resident() -> int:
+    """Return the bytes that this process holds now (Linux)."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
 def measured(pictures: Path | None, side: int, budget: str, repeats: int) -> dict[str, Any]:
