@@ -5,6 +5,7 @@ import io
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,21 @@ def test_timings_say_how_long_every_stage_took(carried_out: Callable[..., list[E
     seconds = [float(stage[1]) for stage in stages if stage]
     assert seconds[0] >= 5
     assert sum(seconds) == pytest.approx(took, abs=0.1)
+
+
+def test_timings_of_a_run_that_goes_on_and_of_a_batchs_next_one_claim_nothing_that_was_not_done() -> None:
+    text = io.StringIO()
+    with watch.timings(Console(file=text, width=160)) as watcher:
+        watcher(replace(started(), done=30))
+        watcher(step(31))
+        watcher(step(32))
+        watcher(Finished("done", 32, 65, torch.zeros(3, 16, 16), lambda _: LOSSES))
+    assert re.findall(r"s  (.*)", text.getvalue()) == [
+        "pictures read, plan made, network loaded",
+        "targets, and iteration 31",
+        "up to 32 iterations, 65 evaluations",
+        "picture written and measured",
+    ]
 
 
 def test_total_variation_is_shown_where_it_counts() -> None:

@@ -15,7 +15,6 @@ import shlex
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +166,7 @@ class _Descent:
             if files.log:
                 watchers.append(stack.enter_context(watch.loss_log(files.log)))
             if self.timings:
-                began = time.monotonic() if shared else BEGAN
+                began = None if shared and shared.in_use else BEGAN
                 watchers.append(stack.enter_context(watch.timings(console, began)))
             result = runs.carry_out(
                 self.recipe,

@@ -77,12 +77,18 @@ class Shared:
         self.styles = Known()
         self._networks: dict[Hashable, tuple[VGG19, Weights]] = {}
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a run has made what the next will use."""
+        return bool(self._networks)
+
     def network(self, recipe: Recipe, plan: Plan) -> tuple[VGG19, Weights]:
         """Return the network as deep as it is needed, and the weights that it is made of."""
         key = plan.precision, plan.device, plan.by_winograd
         if key not in self._networks:
             parameters = weights.load(recipe.weights, recipe.weights_sha256 or None)
-            self._networks[key] = VGG19.of(recipe, parameters, *key), parameters
+            network = VGG19.of(recipe, parameters, *key)
+            self._networks[key] = network, replace(parameters, kernels={})  # it has those it needs
         return self._networks[key]
 
 

@@ -117,26 +117,35 @@ def _lines(console: Console) -> Iterator[Watcher]:
 
 
 @contextmanager
-def timings(console: Console, began: float) -> Iterator[Watcher]:
-    """Say at the end how long each stage of a run took, the first since ``began`` (`time.monotonic`)."""
-    stages = {"program loaded": time.monotonic()}
+def timings(console: Console, began: float | None = None) -> Iterator[Watcher]:
+    """Say at the end how long each stage of a run took.
+
+    The program was loaded since it ``began`` (`time.monotonic`): not said of a batch's later runs.
+    """
+    now = time.monotonic()
+    stages = [] if began is None else [("program loaded", now)]
+    before = now if began is None else began
+    first, going_on = True, False
 
     def watch(event: Event) -> None:
+        nonlocal first, going_on
         if isinstance(event, Started):
-            done = "pictures read, plan made, network loaded"
-        elif isinstance(event, Step):
-            done = "targets, and the losses of the start"
+            going_on = event.done is not None
+            stages.append(("pictures read, plan made, network loaded", time.monotonic()))
+        elif isinstance(event, Step) and first:
+            first = False
+            done = f"iteration {event.iteration}" if going_on else "the losses of the start"
+            stages.append((f"targets, and {done}", time.monotonic()))
         elif isinstance(event, Finished):
-            done = f"{event.iterations} iterations, {event.evaluations} evaluations"
-        else:
-            return
-        stages.setdefault(done, time.monotonic())
+            done = "up to " * going_on
+            done += f"{event.iterations} iterations, {event.evaluations} evaluations"
+            stages.append((done, time.monotonic()))
 
     yield watch
-    stages["picture written and measured"] = time.monotonic()
-    for done, ended in stages.items():
-        console.print(f"{ended - began:8.2f} s  {done}", highlight=False, soft_wrap=True, markup=False)
-        began = ended
+    stages.append(("picture written and measured", time.monotonic()))
+    for done, ended in stages:
+        console.print(f"{ended - before:8.2f} s  {done}", highlight=False, soft_wrap=True, markup=False)
+        before = ended
 
 
 def _opening(event: Started) -> str:
