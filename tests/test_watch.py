@@ -213,7 +213,7 @@ def test_timings_say_how_long_every_stage_took(carried_out: Callable[..., list[E
     assert sum(seconds) == pytest.approx(took, abs=0.1)
 
 
-def test_timings_of_a_run_that_goes_on_and_of_a_batchs_next_one_claim_nothing_that_was_not_done() -> None:
+def test_timings_of_a_run_that_goes_on_or_is_not_a_batchs_first_say_what_was_done() -> None:
     text = io.StringIO()
     with watch.timings(Console(file=text, width=160)) as watcher:
         watcher(replace(started(), done=30))
