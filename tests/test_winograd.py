@@ -154,8 +154,11 @@ def test_a_kernel_is_prepared_for_the_size_it_is_used_at(
     [
         lambda features, kernel, *_: features.new_zeros(1, kernel.shape[0], 18, 16),
         lambda *_: (_ for _ in ()).throw(RuntimeError("NNPACK failed")),
+        lambda features, kernel, bias, padding: functional.conv2d(
+            features, kernel, bias, padding=max(padding)
+        )[:, :, : features.shape[2] + 2 * padding[0] - 2],
     ],
-    ids=["wrong", "failing"],
+    ids=["wrong", "failing", "wrong in strips"],
 )
 def test_an_operation_that_is_wrong_or_fails_is_not_used(
     broken: object, monkeypatch: pytest.MonkeyPatch
