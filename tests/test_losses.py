@@ -128,6 +128,33 @@ def test_a_gram_matrix_of_bf16_features_is_float32() -> None:
     assert found.item() == pytest.approx(2000 * (1 + 1 / 128) ** 2, rel=1e-6)
 
 
+def test_a_gram_matrix_of_bf16_features_loses_nothing_to_bf16_instructions() -> None:
+    generator = torch.Generator().manual_seed(10)
+    at = torch.rand(64, 60, 80, generator=generator).bfloat16()
+    for one in (at, at.contiguous(memory_format=torch.contiguous_format).permute(0, 2, 1)):
+        exact = reference.gram(one.double().numpy())
+        np.testing.assert_allclose(gram(one).double().numpy(), exact, rtol=2e-5)
+    # Only for that product: matrices in float32 are multiplied in float32 again.
+    wide = torch.rand(64, 4800, generator=generator)
+    found = (wide @ wide.T).double()
+    torch.testing.assert_close(found, wide.double() @ wide.double().T, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_gradient_of_a_gram_matrix_lies_as_the_features_do(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(11)
+    rows = torch.rand(1, 16, 20, 24, generator=generator).to(dtype)
+    pulls = torch.rand(16, 16, generator=generator)
+    expected = torch.einsum("ij,jhw->ihw", (pulls + pulls.T).double(), rows[0].double())
+    for layout in (torch.contiguous_format, torch.channels_last):
+        at = rows.contiguous(memory_format=layout).requires_grad_()
+        found = gram(at.squeeze(0))
+        (gradient,) = torch.autograd.grad((found * pulls.to(found)).sum(), at)
+        assert gradient.is_contiguous(memory_format=layout)
+        tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
+        torch.testing.assert_close(gradient[0].double(), expected, rtol=tolerance, atol=0)
+
+
 def test_equation_3_needs_positions_or_mean_gram_matrices_and_they_agree() -> None:
     one, other = gram(features(8)), gram(features(9))
     raw = losses.style_layer_loss(one, other, POSITIONS).item()

@@ -148,6 +148,21 @@ def test_a_pooling_passes_gradcheck(pooling: str) -> None:
     assert torch.autograd.gradcheck(POOLINGS[pooling], features)
 
 
+@pytest.mark.parametrize("size", [(6, 8), (7, 9), (2, 3)])
+def test_average_pooling_has_torchs_gradient_in_the_layout_of_the_features(
+    size: tuple[int, int],
+) -> None:
+    features = torch.rand(1, 3, *size, dtype=torch.float64)
+    cotangent = torch.rand(1, 3, size[0] // 2, size[1] // 2, dtype=torch.float64)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        at = features.contiguous(memory_format=layout).requires_grad_()
+        for given in (cotangent, cotangent.contiguous(memory_format=torch.channels_last)):
+            (expected,) = torch.autograd.grad(torch.nn.functional.avg_pool2d(at, 2), at, given)
+            (found,) = torch.autograd.grad(POOLINGS["average"](at), at, given)
+            assert torch.equal(found, expected)
+        assert found.is_contiguous(memory_format=layout)
+
+
 def test_l2_pooling_lies_between_average_and_maximum() -> None:
     features = random_picture(16, 16)[None]
     average, middle, largest = (POOLINGS[name](features) for name in ("average", "l2", "max"))

@@ -4,9 +4,10 @@ A summary is additive: the summary of a picture is the sum of its parts' summari
 cut. Sums are taken in float32 at least, whatever the precision of the features.
 """
 
+import contextlib
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -339,16 +340,19 @@ class _Gram(torch.autograd.Function):
         matrix = _wide_matrix(features)
         if weights is not None:
             matrix = matrix * weights.flatten().to(matrix).sqrt()
-        return matrix @ matrix.T
+        with _products_of(features.dtype if weights is None else matrix.dtype):
+            return matrix @ matrix.T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         features, weights = ctx.saved_tensors
-        pulled = (gradient + gradient.T) @ _wide_matrix(features)
+        pulls, matrix = (gradient + gradient.T).to(features.dtype), as_matrix(features)
+        # The result lies as the features do: by rows, or with the channels last.
+        pulled = pulls @ matrix if matrix.is_contiguous() else (matrix.T @ pulls).T
         if weights is not None:
             pulled *= weights.flatten().to(pulled)
-        return pulled.view(features.shape).to(features.dtype), None
+        return pulled.view(features.shape), None
 
 
 class _Waves(torch.autograd.Function):
@@ -379,6 +383,25 @@ class _Waves(torch.autograd.Function):
         if weights is not None:
             pulled *= weights
         return pulled.view(features.shape), None, None
+
+
+@contextlib.contextmanager
+def _products_of(dtype: torch.dtype) -> Iterator[None]:
+    """Multiply matrices whose numbers are all of ``dtype`` by its instructions; sums stay in float32.
+
+    A processor's bf16 instructions add up in float32, but torch rounds what bf16 matrices give to bf16.
+    Matrices in float32 may be multiplied by them, too: exactly, if their numbers are bf16 already.
+    """
+    settings = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
+    if dtype != torch.bfloat16 or settings is None:
+        yield
+        return
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def _wide_matrix(features: Tensor) -> Tensor:

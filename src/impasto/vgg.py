@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from impasto import tiles, winograd
+from impasto import onednn, tiles, winograd
 from impasto.layers import LAYERS, deepest, stride
 from impasto.recipe import Recipe
 from impasto.tiles import Tile
@@ -86,10 +86,12 @@ class VGG19(nn.Module):
         self.device = torch.device(device)
         # Another process may have made the plan; here NNPACK is set up by being asked for.
         self.by_winograd = by_winograd and (torch.device(device).type == "meta" or winograd.available())
+        self.by_onednn = self.device.type in ("cpu", "meta") and not by_winograd
+        self.by_onednn = self.by_onednn and onednn.available(precision)
         self.layout = torch.contiguous_format if by_winograd else torch.channels_last
-        self._prepared: dict[
-            str, tuple[int, Tensor]
-        ] = {}  # kernels as the last picture's size took them
+        # Kernels as the last picture's size took them, and as oneDNN takes them, forward and back.
+        self._prepared: dict[str, tuple[int, Tensor]] = {}
+        self._laid_out: dict[tuple[str, bool], Tensor] = {}
         preprocessing = weights.preprocessing
         self.real = torch.promote_types(precision, torch.float32)
 
@@ -145,10 +147,12 @@ class VGG19(nn.Module):
         bias = self.get_buffer(f"{name}_bias")
         outputs, inputs = kernel.shape[:2]
         side = winograd.blocks(inputs, outputs, height, width) if self.by_winograd else 0
+        if self.by_onednn and self.device.type == "cpu":
+            return self._by_onednn(name)
         if not side:
             shape = (1, inputs, height, width)
             return _Way(
-                lambda x: functional.conv2d(x, kernel, bias),
+                lambda x: functional.conv2d(x, kernel, bias).relu_(),
                 lambda gradient: conv2d_input(shape, kernel, gradient),  # type: ignore[no-untyped-call]
             )
         if name not in self._prepared or self._prepared[name][0] != side:
@@ -156,12 +160,26 @@ class VGG19(nn.Module):
         _, prepared = self._prepared[name]
         if side == 2:
             return _Way(
-                lambda x: winograd.convolve_small(x, prepared, bias),
+                lambda x: winograd.convolve_small(x, prepared, bias).relu_(),
                 lambda gradient: winograd.pull_small(gradient, prepared),
             )
         return _Way(
-            lambda x: winograd.convolve(x, kernel, bias),
+            lambda x: winograd.convolve(x, kernel, bias).relu_(),
             lambda gradient: winograd.pull(gradient, prepared),
+        )
+
+    def _by_onednn(self, name: str) -> "_Way":
+        kernel, bias = self.get_buffer(f"{name}_kernel"), self.get_buffer(f"{name}_bias")
+
+        def laid_out(x: Tensor, back: bool) -> Tensor:
+            if (name, back) not in self._laid_out:
+                lay_out = onednn.laid_out_turned if back else onednn.laid_out
+                self._laid_out[name, back] = lay_out(kernel, x)
+            return self._laid_out[name, back]
+
+        return _Way(
+            lambda x: onednn.convolve(x, laid_out(x, back=False), bias),
+            lambda gradient: onednn.pull(gradient, laid_out(gradient, back=True)),
         )
 
     @classmethod
@@ -185,7 +203,8 @@ class VGG19(nn.Module):
     @property
     def tensors(self) -> list[Tensor]:
         """The weights, and what was made of them so far."""
-        return [*self.buffers(), *(kernel for _, kernel in self._prepared.values())]
+        prepared = (kernel for _, kernel in self._prepared.values())
+        return [*self.buffers(), *prepared, *self._laid_out.values()]
 
     def workspace(self, height: int, width: int) -> int:
         """Return the bytes that the convolutions of a window work in, over and above tensors.
@@ -197,6 +216,8 @@ class VGG19(nn.Module):
         copies = (40 << 20) + next(
             iter(LAYERS.values())
         ).channels * height * width * self.precision.itemsize
+        if self.by_onednn:
+            return copies + 2 * self.bytes
         if not self.by_winograd:
             return copies
         sizes, kept = [0], 0
@@ -229,7 +250,10 @@ def _part(features: Tensor, rows: slice, columns: slice) -> Tensor:
 
 
 class _Way(NamedTuple):
-    """How a layer convolves, without padding: its features, and the gradient by what it is given."""
+    """How a layer convolves, without padding: its features, and the gradient back through that.
+
+    The gradient is of what was convolved, by what it is before the ReLU.
+    """
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor], Tensor]
@@ -244,8 +268,9 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, way: _Way, border: Border, padding: str, looked_at: bool) -> Tensor:  # noqa: ANN401
-        y = way.forward(_pad(x, border, padding)).relu_()
-        ctx.save_for_backward(y if looked_at else y > 0)
+        y = way.forward(_pad(x, border, padding))
+        # Half as large, they are kept: torch is slow with bytes beside bf16.
+        ctx.save_for_backward(y if looked_at or y.element_size() < 4 else y > 0)
         ctx.way, ctx.border, ctx.padding = way, border, padding
         return y
 
@@ -279,14 +304,35 @@ class _AveragePool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401
         ctx.shape = x.shape
+        ctx.channels_last = _channels_last(x)
         return functional.avg_pool2d(x, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        if ctx.channels_last:  # of which torch would make what is not, and slowly
+            return _spread(gradient, ctx.shape)
         like = gradient.new_empty(1).expand(ctx.shape)
         backward = torch.ops.aten.avg_pool2d_backward
         return backward(gradient, like, [2, 2], [2, 2], [0, 0], False, True, None)  # type: ignore[no-any-return]
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _spread(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """Return a quarter of the gradient in every cell of 2x2, channels last; zero in cells left over."""
+    _, channels, height, width = shape
+    found = gradient.new_empty(1, height, width, channels)
+    down, across = gradient.shape[2:]
+    found[:, 2 * down :] = 0
+    found[:, :, 2 * across :] = 0
+    whole = found[:, : 2 * down, : 2 * across]
+    quarter = gradient.permute(0, 2, 3, 1)
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        torch.mul(quarter, 0.25, out=whole[:, row::2, column::2])
+    return found.permute(0, 3, 1, 2)
 
 
 def _folded(gradient: Tensor, dim: int, before: int, after: int, padding: str) -> Tensor:
