@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import impasto.__main__ as door
 from impasto import child, images, provenance, resume
 from impasto.__main__ import main
 from impasto.catalog import COMMANDS, PRESETS
@@ -850,3 +851,33 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert re.fullmatch(r"memory   about [\d.]+ [GM]iB of [\d.]+ [GM]iB allowed", memory)
     assert re.fullmatch(r"time     about \d+ s", time)
     assert listing(folder) == before
+
+
+def test_a_command_goes_on_in_a_process_that_manages_its_memory_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replaced: list[tuple[str, list[str], str]] = []
+
+    def execv(program: str, words: list[str]) -> None:
+        replaced.append((program, words, os.environ["GLIBC_TUNABLES"]))
+        raise OSError("no such luck")  # then the command is carried out all the same
+
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(door, "main", lambda: 7)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "argv", ["impasto", "transfer", "a.png"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "dev", "-m", "impasto", "transfer", "a.png"])
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mxfast=64")
+    assert door.start() == 7
+    tunables = "glibc.malloc.mxfast=64:glibc.malloc.tcache_count=0"  # what the user says stays
+    words = [sys.executable, "-X", "dev", "-m", "impasto", "transfer", "a.png"]
+    assert replaced == [(sys.executable, words, tunables)]
+    assert door.start() == 7  # such a process is not replaced again
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    for arguments in ([], ["--version"], ["transfr"]):
+        monkeypatch.setattr(sys, "argv", ["impasto", *arguments])
+        assert door.start() == 7
+    monkeypatch.setattr(sys, "argv", ["impasto", "transfer"])
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert door.start() == 7
+    assert len(replaced) == 1

@@ -37,8 +37,9 @@ def test_it_agrees_with_the_plain_convolution(
     kernel, bias = random(outputs, inputs, 3, 3, precision=precision), random(outputs)
     features = random(1, inputs, height, width, precision=precision)
     gradient = random(1, outputs, height - 2, width - 2, precision=precision)
-    found = onednn.convolve(features, onednn.laid_out(kernel, features), bias.to(precision))
-    back = onednn.pull(gradient, onednn.laid_out_turned(kernel, gradient))
+    laid_out = onednn.laid_out(kernel)
+    found = onednn.convolve(features, laid_out.forward, bias.to(precision))
+    back = onednn.pull(gradient, laid_out.back)
     kernel, tolerance = kernel.double(), TOLERANCES[precision]
     exact = functional.conv2d(features.double(), kernel, bias.to(precision).double()).relu_()
     exactly_back = functional.conv_transpose2d(gradient.double(), kernel)
@@ -49,14 +50,19 @@ def test_it_agrees_with_the_plain_convolution(
 
 
 @pytest.mark.parametrize("precision", AVAILABLE)
-def test_no_bit_depends_on_the_size_that_a_kernel_was_laid_out_for(precision: torch.dtype) -> None:
+def test_no_bit_depends_on_the_size_that_a_kernel_was_laid_out_for(
+    precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernel, bias = random(64, 32, 3, 3, precision=precision), random(64, precision=precision)
-    large, small = random(1, 32, 90, 70, precision=precision), random(1, 32, 5, 6, precision=precision)
-    for features in (large, small):
-        one, other = (
-            onednn.convolve(features, onednn.laid_out(kernel, like), bias) for like in (large, small)
-        )
-        assert torch.equal(one, other)
+    seen = []
+    for sides in ((64, 64), (5, 6), (300, 200)):
+        monkeypatch.setattr(onednn, "_TYPICAL", sides)
+        laid_out = onednn.laid_out(kernel)
+        for height, width in ((90, 70), (5, 6)):
+            features = random(1, 32, height, width, precision=precision)
+            found = onednn.convolve(features, laid_out.forward, bias)
+            seen.append((found, onednn.pull(found, laid_out.back)))
+    assert all(map(torch.equal, *several) for several in zip(seen[:2] * 2, seen[2:], strict=True))
 
 
 @pytest.mark.parametrize("precision", AVAILABLE)
@@ -76,21 +82,15 @@ def test_the_network_sees_the_same_with_it_and_without(
         torch.testing.assert_close(found, expected, rtol=0, atol=most)
 
 
-def test_a_kernel_is_laid_out_once_and_for_the_way_back_only_where_there_is_one(
-    tiny_weights: Weights,
-) -> None:
+def test_a_network_has_its_kernels_twice_and_says_so(tiny_weights: Weights) -> None:
     if not AVAILABLE:
         return  # then no network ever asks for it, as the tests below hold
-    network, picture = VGG19(tiny_weights), torch.rand(3, 40, 40)
-    with torch.no_grad():
-        network(picture, LAYERS)
-    before = dict(network._laid_out)
-    assert before
-    assert not any(back for _, back in before)
-    found = network(picture.requires_grad_(), LAYERS)
-    torch.autograd.grad(found["block5_conv1"].sum(), picture)
-    assert {name for name, back in network._laid_out if back} == {name for name, _ in before}
-    assert all(network._laid_out[key] is kernel for key, kernel in before.items())
+    kernels = sum(4 * kernel.numel() for kernel in tiny_weights.kernels.values())
+    biases = sum(4 * bias.numel() for bias in tiny_weights.biases.values())
+    assert VGG19(tiny_weights, device="meta").bytes == 2 * (kernels + biases)
+    network = VGG19(tiny_weights)
+    assert set(network._laid_out) == set(tiny_weights.kernels)
+    assert all("bias" in name for name, _ in network.named_buffers())
 
 
 def test_a_build_without_the_operations_does_without(

@@ -10,7 +10,26 @@ from types import FrameType
 from impasto.catalog import COMMANDS
 from impasto.errors import ImpastoError, InputError, Interrupted, LostError, near, shown
 
-__all__ = ["main"]
+__all__ = ["main", "start"]
+
+_ALLOCATION = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
+"""glibc keeps small pieces apart where tensors were cut to their alignment: then no gap closes again."""
+
+
+def start() -> int:
+    """Run the command line's command as `main` does, in a process that manages its memory well.
+
+    glibc reads its settings once, before Python is there: the process is replaced by one that has them.
+    A transfer of 512 px then holds an eighth less, and takes a little less time.
+    """
+    given = os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform == "linux" and sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        missing = [f"{name}={value}" for name, value in _ALLOCATION.items() if name not in given]
+        if missing:
+            os.environ["GLIBC_TUNABLES"] = ":".join([*filter(None, [given]), *missing])
+            with contextlib.suppress(OSError):  # then without
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,4 +127,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start())

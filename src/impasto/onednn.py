@@ -7,6 +7,7 @@ they are probed before they are trusted: where they are missing or wrong, torch'
 """
 
 import functools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +15,13 @@ from torch.nn import functional
 
 from impasto.winograd import turned
 
-__all__ = ["available", "convolve", "laid_out", "laid_out_turned", "pull"]
+__all__ = ["LaidOut", "available", "convolve", "laid_out", "pull"]
 
 _TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """How far the results may be from the plain convolution's, as a share of the largest."""
+
+_TYPICAL = 64, 64
+"""The sides of the features that a kernel is laid out for."""
 
 
 @functools.cache
@@ -36,10 +40,8 @@ def available(precision: torch.dtype) -> bool:
     bias = torch.randn(32, generator=generator).to(precision)
     gradient = torch.rand(1, 32, 7, 10, generator=generator).to(precision)
     try:
-        found = (
-            convolve(features, laid_out(kernel, features), bias),
-            pull(gradient, laid_out_turned(kernel, gradient)),
-        )
+        found = laid_out(kernel)
+        results = convolve(features, found.forward, bias), pull(gradient, found.back)
     except (AttributeError, RuntimeError, TypeError):
         return False
     exact = (
@@ -48,18 +50,25 @@ def available(precision: torch.dtype) -> bool:
     )
     return all(
         (one - right).abs().max().item() < _TOLERANCES[precision] * right.abs().max().item()
-        for one, right in zip(found, exact, strict=True)
+        for one, right in zip(results, exact, strict=True)
     )
 
 
-def laid_out(kernel: Tensor, features: Tensor) -> Tensor:
-    """Return a kernel ``[N, C, 3, 3]`` as `convolve` takes it: best for features of this size."""
-    return _laid_out(kernel, 0, features)
+class LaidOut(NamedTuple):
+    """A kernel as `convolve` takes it, and as `pull` does: opaque to all else."""
+
+    forward: Tensor
+    back: Tensor
 
 
-def laid_out_turned(kernel: Tensor, gradient: Tensor) -> Tensor:
-    """Return a kernel ``[N, C, 3, 3]`` as `pull` takes it."""
-    return _laid_out(turned(kernel), 2, gradient)
+def laid_out(kernel: Tensor) -> LaidOut:
+    """Return a kernel ``[N, C, 3, 3]`` laid out for features of any size; no bit depends on it."""
+    lay_out, way = torch.ops.mkldnn._reorder_convolution_weight, ([1, 1], [1, 1], 1)
+    outputs, inputs = kernel.shape[:2]
+    return LaidOut(
+        lay_out(kernel, [0, 0], *way, [1, inputs, *_TYPICAL]),
+        lay_out(turned(kernel), [2, 2], *way, [1, outputs, *_TYPICAL]),
+    )
 
 
 def convolve(features: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
@@ -74,11 +83,6 @@ def pull(gradient: Tensor, kernel: Tensor) -> Tensor:
     """Return the gradient by the features of what was convolved, without the ReLU's part in it."""
     # A correlation's gradient is the correlation with the turned kernel, padded to full size.
     return _convolve(gradient, kernel, None, 2, "none")
-
-
-def _laid_out(kernel: Tensor, padding: int, x: Tensor) -> Tensor:
-    sides = [padding] * 2, [1, 1], [1, 1]
-    return torch.ops.mkldnn._reorder_convolution_weight(kernel, *sides, 1, list(x.shape))  # type: ignore[no-any-return]
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, padding: int, after_it: str) -> Tensor:

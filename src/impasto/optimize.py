@@ -489,7 +489,7 @@ def _sgd(hot: bool = False) -> Callable[..., Optimizer]:
 
 
 OPTIMIZERS: dict[str, Method] = {
-    "lbfgs": Method("L-BFGS", LBFGS, 21, 2),
+    "lbfgs": Method("L-BFGS", LBFGS, 23, 2),
     "adam": Method("Adam", _adam(torch.optim.Adam), 6),
     "amsgrad": Method("AMSGrad", _adam(torch.optim.Adam, amsgrad=True), 7),
     "nadam": Method("NAdam", _adam(torch.optim.NAdam), 6),
@@ -507,7 +507,7 @@ def pictures_held(optimizer: str, history: int) -> int:
 
     Example:
         >>> pictures_held("adam", 20), pictures_held("lbfgs", 20)
-        (6, 61)
+        (6, 63)
     """
     method = OPTIMIZERS[optimizer]
     return method.held + method.per_pair * history

@@ -337,11 +337,11 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weights: Tensor | None) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(features, weights)
+        if weights is None:
+            return _product_with_itself(as_matrix(features))
         matrix = _wide_matrix(features)
-        if weights is not None:
-            matrix = matrix * weights.flatten().to(matrix).sqrt()
-        with _products_of(features.dtype if weights is None else matrix.dtype):
-            return matrix @ matrix.T
+        matrix = matrix * weights.flatten().to(matrix).sqrt()
+        return matrix @ matrix.T
 
     @staticmethod
     @once_differentiable
@@ -385,15 +385,27 @@ class _Waves(torch.autograd.Function):
         return pulled.view(features.shape), None, None
 
 
-@contextlib.contextmanager
-def _products_of(dtype: torch.dtype) -> Iterator[None]:
-    """Multiply matrices whose numbers are all of ``dtype`` by its instructions; sums stay in float32.
+def _product_with_itself(matrix: Tensor) -> Tensor:
+    """Return F F^T in float32 at least."""
+    if matrix.dtype != torch.bfloat16:
+        return matrix @ matrix.T
+    found = torch.zeros(len(matrix), len(matrix), device=matrix.device)
+    step = max(1, _CHUNK // len(matrix))
+    with _by_bf16():
+        for start in range(0, matrix.shape[1], step):
+            wide = matrix[:, start : start + step].float()
+            found.addmm_(wide, wide.T)
+    return found
 
-    A processor's bf16 instructions add up in float32, but torch rounds what bf16 matrices give to bf16.
-    Matrices in float32 may be multiplied by them, too: exactly, if their numbers are bf16 already.
+
+@contextlib.contextmanager
+def _by_bf16() -> Iterator[None]:
+    """Multiply matrices in float32 by bf16 instructions: exactly, if their numbers are bf16 already.
+
+    The instructions add up in float32; what they give for matrices in bf16, torch rounds to bf16.
     """
     settings = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
-    if dtype != torch.bfloat16 or settings is None:
+    if settings is None:
         yield
         return
     before = settings.fp32_precision

@@ -89,9 +89,9 @@ class VGG19(nn.Module):
         self.by_onednn = self.device.type in ("cpu", "meta") and not by_winograd
         self.by_onednn = self.by_onednn and onednn.available(precision)
         self.layout = torch.contiguous_format if by_winograd else torch.channels_last
-        # Kernels as the last picture's size took them, and as oneDNN takes them, forward and back.
+        # Kernels as the last picture's size took them; or as oneDNN takes them, forward and back.
         self._prepared: dict[str, tuple[int, Tensor]] = {}
-        self._laid_out: dict[tuple[str, bool], Tensor] = {}
+        self._laid_out: dict[str, onednn.LaidOut] = {}
         preprocessing = weights.preprocessing
         self.real = torch.promote_types(precision, torch.float32)
 
@@ -102,9 +102,12 @@ class VGG19(nn.Module):
         self.mean, self.std = colours(preprocessing.mean), colours(preprocessing.std)
         names = list(LAYERS)
         for name in names[: names.index(last) + 1]:
-            kernel = weights.kernels[name].to(device, precision, memory_format=self.layout)
-            self.register_buffer(f"{name}_kernel", kernel)
             self.register_buffer(f"{name}_bias", weights.biases[name].to(device, precision))
+            kernel = weights.kernels[name].to(device, precision, memory_format=self.layout)
+            if self.by_onednn and kernel.device.type == "cpu":
+                self._laid_out[name] = onednn.laid_out(kernel)
+            else:
+                self.register_buffer(f"{name}_kernel", kernel)
 
     def forward(
         self, picture: Tensor, layers: Iterable[str], tile: Tile | None = None
@@ -143,12 +146,16 @@ class VGG19(nn.Module):
 
     def _way(self, name: str, height: int, width: int) -> "_Way":
         """Return how a layer convolves what is so large, its border included."""
-        kernel = self.get_buffer(f"{name}_kernel")
         bias = self.get_buffer(f"{name}_bias")
+        if name in self._laid_out:
+            laid_out = self._laid_out[name]
+            return _Way(
+                lambda x: onednn.convolve(x, laid_out.forward, bias),
+                lambda gradient: onednn.pull(gradient, laid_out.back),
+            )
+        kernel = self.get_buffer(f"{name}_kernel")
         outputs, inputs = kernel.shape[:2]
         side = winograd.blocks(inputs, outputs, height, width) if self.by_winograd else 0
-        if self.by_onednn and self.device.type == "cpu":
-            return self._by_onednn(name)
         if not side:
             shape = (1, inputs, height, width)
             return _Way(
@@ -168,20 +175,6 @@ class VGG19(nn.Module):
             lambda gradient: winograd.pull(gradient, prepared),
         )
 
-    def _by_onednn(self, name: str) -> "_Way":
-        kernel, bias = self.get_buffer(f"{name}_kernel"), self.get_buffer(f"{name}_bias")
-
-        def laid_out(x: Tensor, back: bool) -> Tensor:
-            if (name, back) not in self._laid_out:
-                lay_out = onednn.laid_out_turned if back else onednn.laid_out
-                self._laid_out[name, back] = lay_out(kernel, x)
-            return self._laid_out[name, back]
-
-        return _Way(
-            lambda x: onednn.convolve(x, laid_out(x, back=False), bias),
-            lambda gradient: onednn.pull(gradient, laid_out(gradient, back=True)),
-        )
-
     @classmethod
     def of(
         cls,
@@ -197,14 +190,13 @@ class VGG19(nn.Module):
 
     @property
     def bytes(self) -> int:
-        """The memory that the weights take."""
-        return sum(buffer.nbytes for buffer in self.buffers())
+        """The memory that the weights take: laid out, they are there twice."""
+        return sum(buffer.nbytes for buffer in self.buffers()) * (1 + self.by_onednn)
 
     @property
     def tensors(self) -> list[Tensor]:
         """The weights, and what was made of them so far."""
-        prepared = (kernel for _, kernel in self._prepared.values())
-        return [*self.buffers(), *prepared, *self._laid_out.values()]
+        return [*self.buffers(), *(kernel for _, kernel in self._prepared.values())]
 
     def workspace(self, height: int, width: int) -> int:
         """Return the bytes that the convolutions of a window work in, over and above tensors.
@@ -216,8 +208,6 @@ class VGG19(nn.Module):
         copies = (40 << 20) + next(
             iter(LAYERS.values())
         ).channels * height * width * self.precision.itemsize
-        if self.by_onednn:
-            return copies + 2 * self.bytes
         if not self.by_winograd:
             return copies
         sizes, kept = [0], 0
@@ -271,7 +261,7 @@ class _Layer(torch.autograd.Function):
         y = way.forward(_pad(x, border, padding))
         # Half as large, they are kept: torch is slow with bytes beside bf16.
         ctx.save_for_backward(y if looked_at or y.element_size() < 4 else y > 0)
-        ctx.way, ctx.border, ctx.padding = way, border, padding
+        ctx.way, ctx.border, ctx.padding, ctx.looked_at = way, border, padding, looked_at
         return y
 
     @staticmethod
@@ -279,19 +269,29 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: ANN401
         (y,) = ctx.saved_tensors
         left, right, top, bottom = ctx.border
+        # Features that nobody looks at go one way, and their gradient is nobody else's.
+        into = None if ctx.looked_at or not _is_dense(gradient) else gradient
         if y.dtype == torch.bool:
-            gradient = _where(y, gradient)
-        else:
+            gradient = _where(y, gradient, into)
+        elif into is None:
             gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
+        else:
+            gradient = torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=into)
+        del into
         gradient = _folded(ctx.way.backward(gradient), 2, top, bottom, ctx.padding)
         return _folded(gradient, 3, left, right, ctx.padding), None, None, None, None
 
 
-def _where(positive: Tensor, gradient: Tensor) -> Tensor:
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _where(positive: Tensor, gradient: Tensor, into: Tensor | None) -> Tensor:
     """Return the gradient where features are positive, else zero."""
     if gradient.device.type != "cpu":
         return gradient * positive
-    found = torch.empty_like(gradient)  # piece by piece: here torch turns bytes into numbers first
+    found = torch.empty_like(gradient) if into is None else into
+    # Piece by piece: here torch turns bytes into numbers first.
     pieces = (x.chunk(_PIECES, 2) for x in (found, gradient, positive))
     for part, one, other in zip(*pieces, strict=True):
         torch.mul(one, other, out=part)
