@@ -242,6 +242,14 @@ def test_where_nothing_is_counted_counting_would_agree(
         assert not room._replace(budget=room.needed(level, WHOLE)).is_ample(level)
 
 
+def test_memory_is_kept_where_there_is_twice_what_is_needed_and_given_back_where_there_is_less() -> None:
+    size, recipe = (1500, 1500), Recipe(size=1500, precision="float32", device="cpu", levels=(1,))
+    needed = plan.forecast(recipe, plan.make(recipe, size, size), size, size).memory
+    for times, ample in ((1.1, False), (1.9, False), (2.1, True)):
+        told = dataclasses.replace(recipe, memory=f"{int(times * needed) >> 10}K")
+        assert plan.make(told, size, size).ample == ample
+
+
 def test_the_forecast_counts_regions() -> None:
     recipe = Recipe(size=128, iterations=4, precision="float32", device="cpu")
     size, found = (128, 128), []

@@ -41,6 +41,9 @@ _PLENTY_FIXED = 7 << 28
 _PLENTY = 5000
 """Bytes per pixel that no uncut picture needs, but for the optimiser's and the masks'."""
 
+_KEPT = 2
+"""How many times what a level needs it may hold, where what is gone is kept (1.7 has been seen)."""
+
 _PLENTY_FOR_REGION = 64 << 20, 64
 """Bytes, and bytes per pixel, that no region needs."""
 
@@ -94,7 +97,7 @@ class Plan:
     """The levels from coarse to fine, and where, in which precision and how they are computed.
 
     ``budget`` are the bytes that all processes of the run may hold together; they are ``ample`` where
-    nothing had to be counted.
+    memory of tensors that are gone may be kept.
     """
 
     levels: tuple[Level, ...]
@@ -191,8 +194,9 @@ def make(
         level = Level(stage, iterations, refine or recipe.optimizer, recipe.history, extra=extra)
         saved = finished if snapshots else None
         room = _Room(budget, costs, inputs, found, masks, saved, last=not levels, ranks=ranks)
-        ample = ample and room.is_ample(level)
-        levels.append(_within(room, level))
+        level = _within(room, level)
+        ample = ample and room.may_keep(level)
+        levels.append(level)
     return Plan(tuple(reversed(levels)), device, precision, by_winograd, budget, ample)
 
 
@@ -346,6 +350,11 @@ class _Room(NamedTuple):
         fixed, each = (self.masks.regions * plenty for plenty in _PLENTY_FOR_REGION)
         plenty = BASE + _PLENTY_FIXED + fixed + area * (_PLENTY + each + 24 * level.held)
         return self.ranks == 1 and self.budget > plenty
+
+    def may_keep(self, level: Level) -> bool:
+        """Say whether memory of tensors that are gone may be kept: it may lie around in pieces."""
+        kept = _KEPT * self.needed(level, level.cut) if not self.is_ample(level) else 0
+        return self.ranks == 1 and kept <= self.budget
 
 
 def _within(room: _Room, level: Level) -> Level:
