@@ -353,8 +353,9 @@ class _Room(NamedTuple):
 
     def may_keep(self, level: Level) -> bool:
         """Say whether memory of tensors that are gone may be kept: it may lie around in pieces."""
-        kept = _KEPT * self.needed(level, level.cut) if not self.is_ample(level) else 0
-        return self.ranks == 1 and kept <= self.budget
+        if self.is_ample(level):
+            return True
+        return self.ranks == 1 and _KEPT * self.needed(level, level.cut) <= self.budget
 
 
 def _within(room: _Room, level: Level) -> Level:
