@@ -54,7 +54,7 @@ def test_away_from_borders_a_wave_is_scaled_by_its_frequency_alone(size: tuple[i
         found = apply(wave[None])[0]
         gain = (found * wave).sum() / wave.square().sum()
         torch.testing.assert_close(found, gain * wave, rtol=1e-9, atol=1e-12)
-        gains.append(gain.item() * math.hypot(min(cycles, 0.06), 0.01) ** 0.5)
+        gains.append(gain.item() * math.hypot(min(cycles, 0.045), 0.01) ** 0.5)
     assert gains == pytest.approx([gains[0]] * 3)
 
 

@@ -9,10 +9,10 @@ __all__ = ["Preconditioner", "pictures_held"]
 
 _STRIP = 256
 
-_COARSE, _FINE = 0.01, 0.06
+_COARSE, _FINE = 0.01, 0.045
 """Cycles per pixel below and above which all frequencies are scaled alike.
 
-Strokes over 100 px have no scale; and were what is finer than 17 px scaled down further, noise would
+Strokes over 100 px have no scale; and were what is finer than 22 px scaled down further, noise would
 stay."""
 
 _BORDER = 0.5
@@ -24,7 +24,7 @@ class Preconditioner:
 
     P multiplies a frequency of f = (f_y, f_x) cycles per pixel by
 
-        (min(|f|, 0.06)^2 + 0.01^2)^(-power/2), over the root of the mean of its squares,
+        (min(|f|, 0.045)^2 + 0.01^2)^(-power/2), over the root of the mean of its squares,
 
     in an orthonormal basis B of cosines, for which a picture's surroundings are its mirror image;
     P = B' S B. D multiplies the outermost pixels by 1/2, in the corners by 1/4. Where pictures repeat
