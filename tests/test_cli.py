@@ -856,23 +856,33 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 def test_a_command_goes_on_in_a_process_that_manages_its_memory_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    replaced: list[tuple[str, list[str], str]] = []
+    replaced: list[tuple[str, list[str]]] = []
+    settings: dict[str, str] = {}
 
-    def execv(program: str, words: list[str]) -> None:
-        replaced.append((program, words, os.environ["GLIBC_TUNABLES"]))
+    def execve(program: str, words: list[str], environment: dict[str, str]) -> None:
+        replaced.append((program, words))
+        settings.update(environment)
         raise OSError("no such luck")  # then the command is carried out all the same
 
-    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(os, "execve", execve)
     monkeypatch.setattr(door, "main", lambda: 7)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(sys, "argv", ["impasto", "transfer", "a.png"])
     monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "dev", "-m", "impasto", "transfer", "a.png"])
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mxfast=64")
+    monkeypatch.delenv(door._REPLACED, raising=False)
     assert door.start() == 7
     tunables = "glibc.malloc.mxfast=64:glibc.malloc.tcache_count=0"  # what the user says stays
     words = [sys.executable, "-X", "dev", "-m", "impasto", "transfer", "a.png"]
-    assert replaced == [(sys.executable, words, tunables)]
-    assert door.start() == 7  # such a process is not replaced again
+    assert replaced == [(sys.executable, words)]
+    assert settings["GLIBC_TUNABLES"] == tunables
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.mxfast=64"
+    # Such a process is not replaced again, nor where the settings were lost on the way, for ever.
+    for name in ("GLIBC_TUNABLES", door._REPLACED):
+        with monkeypatch.context() as there:
+            there.setenv(name, settings[name])
+            assert door.start() == 7
+    assert len(replaced) == 1
     monkeypatch.delenv("GLIBC_TUNABLES")
     for arguments in ([], ["--version"], ["transfr"]):
         monkeypatch.setattr(sys, "argv", ["impasto", *arguments])

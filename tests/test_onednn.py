@@ -62,7 +62,7 @@ def test_no_bit_depends_on_the_size_that_a_kernel_was_laid_out_for(
             features = random(1, 32, height, width, precision=precision)
             found = onednn.convolve(features, laid_out.forward, bias)
             seen.append((found, onednn.pull(found, laid_out.back)))
-    assert all(map(torch.equal, *several) for several in zip(seen[:2] * 2, seen[2:], strict=True))
+    assert all(all(map(torch.equal, *several)) for several in zip(seen[:2] * 2, seen[2:], strict=True))
 
 
 @pytest.mark.parametrize("precision", AVAILABLE)
@@ -106,10 +106,14 @@ def test_a_build_without_the_operations_does_without(
     assert network(torch.rand(3, 32, 32), LAYERS)
 
 
-def test_a_wrong_result_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    convolve = onednn.convolve
-    monkeypatch.setattr(onednn, "convolve", lambda x, kernel, bias: 1.01 * convolve(x, kernel, bias))
-    assert not onednn.available(torch.float32)
+@pytest.mark.parametrize("precision", AVAILABLE)
+@pytest.mark.parametrize("name", ["convolve", "pull"])
+def test_a_wrong_result_is_not_trusted(
+    name: str, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = getattr(onednn, name)
+    monkeypatch.setattr(onednn, name, lambda *given: 1.1 * right(*given))
+    assert not onednn.available(precision)
 
 
 def test_no_other_precision_asks_for_it(tiny_weights: Weights) -> None:

@@ -248,6 +248,8 @@ def test_memory_is_kept_where_there_is_twice_what_is_needed_and_given_back_where
     for times, ample in ((1.1, False), (1.9, False), (2.1, True)):
         told = dataclasses.replace(recipe, memory=f"{int(times * needed) >> 10}K")
         assert plan.make(told, size, size).ample == ample
+        plenty = plan.make(dataclasses.replace(recipe, memory="999GiB"), size, size)
+        assert plan.again(told, plenty, size, size).ample == ample, "as much as there is now"
 
 
 def test_the_forecast_counts_regions() -> None:

@@ -15,6 +15,9 @@ __all__ = ["main", "start"]
 _ALLOCATION = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
 """glibc keeps small pieces apart where tensors were cut to their alignment: then no gap closes again."""
 
+_REPLACED = "IMPASTO_REPLACED"
+"""Set in the process that has replaced the first one."""
+
 
 def start() -> int:
     """Run the command line's command as `main` does, in a process that manages its memory well.
@@ -23,12 +26,15 @@ def start() -> int:
     A transfer of 512 px then holds an eighth less, and takes a little less time.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
-    if sys.platform == "linux" and sys.argv[1:2] and sys.argv[1] in COMMANDS:
+    told = sys.platform == "linux" and sys.argv[1:2] and sys.argv[1] in COMMANDS
+    # Once: a program with privileges never sees these settings, however often it is executed.
+    if told and sys.executable and _REPLACED not in os.environ:
         missing = [f"{name}={value}" for name, value in _ALLOCATION.items() if name not in given]
         if missing:
-            os.environ["GLIBC_TUNABLES"] = ":".join([*filter(None, [given]), *missing])
+            tunables = ":".join([*filter(None, [given]), *missing])
+            settings = {**os.environ, "GLIBC_TUNABLES": tunables, _REPLACED: "1"}
             with contextlib.suppress(OSError):  # then without
-                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+                os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], settings)
     return main()
 
 

@@ -111,7 +111,7 @@ def keep(ample: bool) -> None:
         return
     if ample:
         set_option(_MMAP_MAX, 0)
-        set_option(_TRIM_THRESHOLD, (1 << 31) - 1)
+        set_option(_TRIM_THRESHOLD, -1)  # never
     else:
         set_option(_MMAP_MAX, 1 << 16)
         set_option(_MMAP_THRESHOLD, 1 << 20)

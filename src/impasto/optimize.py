@@ -187,12 +187,16 @@ class LBFGS:
     _EDGE = 1 / 512
     """Pixels start this far inside the box, half a grey level: on its walls the slope is zero."""
 
-    def __init__(self, recipe: Recipe, start: Tensor, evaluate: Evaluate) -> None:
-        """Stand at ``start``, brought inside the box."""
+    def __init__(
+        self, recipe: Recipe, start: Tensor, evaluate: Evaluate, other: "LBFGS | None" = None
+    ) -> None:
+        """Stand at ``start``, brought inside the box; an ``other`` of its size has the same map A."""
         self.evaluate = evaluate
         self.history = recipe.history
         self.move = _FIRST_MOVE
-        self.precondition = Preconditioner(start, recipe.precondition, recipe.tileable)
+        self.precondition: Preconditioner = (
+            other.precondition if other else Preconditioner(start, recipe.precondition, recipe.tileable)
+        )
         self.held: Tensor | None = (
             None  # known with the first evaluation, where u is 0 and nothing moves
         )
@@ -391,7 +395,7 @@ class Multistart:
             self.best = self.now
         self.index += 1  # also where that start turns out to have no finite loss
         if self._searches:
-            other = LBFGS(self.recipe, self._blend(self.index), self.evaluate)
+            other = LBFGS(self.recipe, self._blend(self.index), self.evaluate, self.now)
             other.move = self.now.move  # what was too far for one start is for the next
             self._follow(other)
         else:
@@ -425,7 +429,7 @@ class Multistart:
         self.now.load(state["now"])
         self._follow(self.now)
         if state["best"]:
-            self.best = LBFGS(self.recipe, self.start, self.evaluate)
+            self.best = LBFGS(self.recipe, self.start, self.evaluate, self.now)
             self.best.load(state["best"])
 
 

@@ -32,7 +32,7 @@ _SIDES = (4096, 3072, 2048, 1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 
 _USEFUL = 384
 """Tiles with shorter sides are mostly halo: sooner than that, L-BFGS remembers less."""
 
-_STARTUP = 4.0
+_STARTUP = 3.0
 """Seconds to load torch and the weights."""
 
 _PLENTY_FIXED = 7 << 28
@@ -259,7 +259,7 @@ def again(
     """
     auto = recipe.memory == "auto"
     budget = memory.available(plan.device) if auto else memory_bytes(recipe.memory)
-    levels = []
+    levels, ample = [], plan.ample
     for level, room in _rooms(recipe, plan, content, styles, ranks, masks, snapshots):
         room = room._replace(budget=budget)
         if not room.is_ample(level) and room.needed(level, level.cut) > room.budget:
@@ -272,7 +272,8 @@ def again(
                 )
             level = replace(level, cut=cuts[0][0])
         levels.append(level)
-    return plan if tuple(levels) == plan.levels else replace(plan, levels=tuple(levels), ample=False)
+        ample = ample and room.may_keep(level)
+    return replace(plan, levels=tuple(levels), ample=ample)
 
 
 def _rooms(

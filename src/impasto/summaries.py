@@ -6,6 +6,7 @@ cut. Sums are taken in float32 at least, whatever the precision of the features.
 
 import contextlib
 import math
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -52,6 +53,8 @@ _FIELD = 4
 
 _CHUNK = 1 << 20
 """Waves are taken of so many numbers at a time: few enough to stay in a processor's cache."""
+
+_SETTING = threading.Lock()
 
 
 class Place(NamedTuple):
@@ -391,7 +394,7 @@ def _product_with_itself(matrix: Tensor) -> Tensor:
         return matrix @ matrix.T
     found = torch.zeros(len(matrix), len(matrix), device=matrix.device)
     step = max(1, _CHUNK // len(matrix))
-    with _by_bf16():
+    with _by_bf16() if matrix.device.type == "cpu" else contextlib.nullcontext():
         for start in range(0, matrix.shape[1], step):
             wide = matrix[:, start : start + step].float()
             found.addmm_(wide, wide.T)
@@ -403,17 +406,19 @@ def _by_bf16() -> Iterator[None]:
     """Multiply matrices in float32 by bf16 instructions: exactly, if their numbers are bf16 already.
 
     The instructions add up in float32; what they give for matrices in bf16, torch rounds to bf16.
+    The setting is the process': other threads that multiply meanwhile do so by bf16, too.
     """
     settings = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
     if settings is None:
         yield
         return
-    before = settings.fp32_precision
-    settings.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        settings.fp32_precision = before
+    with _SETTING:  # or what one thread has set were what another one finds, and leaves
+        before = settings.fp32_precision
+        settings.fp32_precision = "bf16"
+        try:
+            yield
+        finally:
+            settings.fp32_precision = before
 
 
 def _wide_matrix(features: Tensor) -> Tensor:

@@ -190,7 +190,7 @@ class VGG19(nn.Module):
 
     @property
     def bytes(self) -> int:
-        """The memory that the weights take: laid out, they are there twice."""
+        """The memory that the weights take; asked on ``meta``. Laid out, they are there twice."""
         return sum(buffer.nbytes for buffer in self.buffers()) * (1 + self.by_onednn)
 
     @property
