@@ -402,7 +402,8 @@ def two_valleys(picture: Tensor) -> Evaluation:
 def test_other_starts_reach_a_deeper_valley() -> None:
     start = 0.5 + 0.02 * (random_picture(8, 8) - 0.5)
     plain, several = (
-        follow(descend(recipe(name, 40), start, two_valleys))[1].best for name in LINE_SEARCHES
+        follow(descend(recipe(name, 40, precondition=0), start, two_valleys))[1].best
+        for name in LINE_SEARCHES
     )
     assert plain.std() < 0.05
     assert several.std() == pytest.approx(0.1, abs=0.02)
