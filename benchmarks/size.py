@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common import machine, table
+from common import machine, process, program, table
 from impasto import images, memory, parallel, plan, samples, schedule, weights
 from impasto.cost import Costs
 from impasto.objective import Objective, looks
@@ -133,22 +133,27 @@ def peaks(sides: list[int]) -> None:
     """Print what whole processes held and took, beside what was forecast."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        samples.photo("astronaut").save(Path(folder, "photo.png"))
-        samples.painting("swirl").save(Path(folder, "painting.png"))
+        photo, painting = (Path(folder, name) for name in ("photo.png", "painting.png"))
+        samples.photo("astronaut").save(photo)
+        samples.painting("swirl").save(painting)
         for side in sides:
-            words = ["-m", "impasto", "transfer", "photo.png", "painting.png", "--levels", "1"]
+            words: list[str | Path] = [
+                "transfer",
+                photo,
+                painting,
+                "--out",
+                Path(folder, f"{side}.png"),
+                "--levels",
+                "1",
+            ]
             words += ["--memory", "2GiB", "--iterations", "2", "--size", str(side)]
-            dry = [sys.executable, *words, "--dry-run"]
-            said = subprocess.run(dry, cwd=folder, check=True, capture_output=True, text=True).stdout
+            said = process(program("impasto", *words, "--dry-run")).said
             (expected,) = re.findall(r"memory +about (.+) of", said)
             (seconds,) = re.findall(r"time +about (\d+) s", said)
-            began = time.monotonic()
-            process = subprocess.Popen([sys.executable, *words], cwd=folder, stderr=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            assert status == 0
-            held = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            took = time.monotonic() - began
-            rows.append([str(side), expected, memory.spoken(held), seconds, f"{took:.0f}"])
+            ended = process(program("impasto", *words))
+            rows.append(
+                [str(side), expected, memory.spoken(ended.held), seconds, f"{ended.seconds:.0f}"]
+            )
     print(table(["px", "memory forecast", "held", "seconds forecast", "took"], rows), flush=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from impasto import images, jobs, plan, provenance, replays, runs
+from impasto import images, jobs, memory, plan, provenance, replays, runs
 from impasto.errors import InputError, Interrupted, RunError
 from impasto.events import Event, Step
 from impasto.files import sha256
@@ -132,6 +132,29 @@ def test_a_replay_follows_the_plan_of_the_picture(files: runs.Files) -> None:
     )
     assert replays.replay(files.out, again(files)).share == 0
     assert plan.from_json(jobs.story_of(again(files).out).plan).levels == (tiled,)  # type: ignore[union-attr]
+
+
+def test_a_replay_with_less_memory_is_cut_smaller_and_says_so(
+    files: runs.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shallow = {"content_layers": ("block2_conv2",), "style_layers": ("block1_conv1", "block2_conv1")}
+    recipe = dataclasses.replace(RECIPE, size=400, **shallow)  # tiles with little around them
+    runs.carry_out(recipe, files)
+    made = plan.from_json(jobs.story_of(files.out).plan)
+    assert made
+    needed = plan.forecast(recipe, made, (40, 32), (36, 36)).memory
+    monkeypatch.setattr(memory, "free", lambda _device: 1 << 40)
+    monkeypatch.setattr(memory, "available", lambda _device: needed - 1)
+    found = replays.replay(files.out, again(files))
+    assert "another plan" in found.conditions
+    now = plan.from_json(jobs.story_of(again(files).out).plan)
+    assert now
+    assert now.levels[0].cut.tile
+    assert not made.levels[0].cut.tile
+    # Where nothing fits it is planned anew.
+    monkeypatch.setattr(memory, "available", lambda _device: 1)
+    found = replays.replay(files.out, again(files))
+    assert (found.share, found.conditions) == (0, "")
 
 
 def test_an_interrupted_picture_says_so(files: runs.Files) -> None:

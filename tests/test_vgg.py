@@ -1,13 +1,18 @@
 """The network equals a naive one, for every pooling, padding, size, preprocessing and precision."""
 
+import functools
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import impasto
 import reference
+from impasto import devices
 from impasto.layers import LAYERS, stride
 from impasto.vgg import PADDINGS, POOLINGS, VGG19, l2_pool
 from impasto.weights import CAFFE, TORCHVISION, Preprocessing, Weights
@@ -31,6 +36,40 @@ def same(found: dict[str, Tensor], expected: dict[str, np.ndarray], tolerance: f
         scale = np.abs(expected[name]).max()
         assert scale > 0, f"{name} is silent: nothing is compared"
         assert error <= tolerance * scale, f"{name} is off by {error / scale:.2g}"
+
+
+VECTOR_MATH = (
+    "acos asin atan cos cosh erf erfc erfinv exp expm1 lgamma log log10 log1p log2 "
+    "sin sinh sqrt tan tanh"
+)
+"""What torch may have Intel's MKL compute."""
+
+
+def test_elementary_functions_are_settled_by_one_thread_before_a_network_is_there(
+    tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[torch.dtype, int]] = []
+
+    def function(numbers: Tensor) -> None:
+        asked.append((numbers.dtype, numbers.numel()))
+
+    monkeypatch.setattr(devices, "VECTOR_MATH", (function,))
+    # Not yet asked, here; and none of it is remembered later.
+    monkeypatch.setattr(
+        devices, "settle_vector_math", functools.cache(devices.settle_vector_math.__wrapped__)
+    )
+    for _ in range(2):
+        VGG19(tiny_weights, device="meta")
+    assert asked == [(torch.float32, 1), (torch.float64, 1)]
+
+
+def test_all_elementary_functions_that_are_used_are_settled() -> None:
+    call = re.compile(rf"(?<!math)(?<!np)\.({VECTOR_MATH.replace(' ', '|')})_?\(")
+    used = {"sqrt"}  # by torch's optimisers
+    for path in Path(impasto.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        used |= set(call.findall(text)) if "torch" in text else set()
+    assert used == {function.__name__ for function in devices.VECTOR_MATH}
 
 
 @every_pooling

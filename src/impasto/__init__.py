@@ -11,6 +11,7 @@ Submodules load when they are first used, so that importing this package does no
 """
 
 import importlib
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from impasto import errors, events, images, measures, samples, transfer
     from impasto.recipe import Recipe
 
-BEGAN = time.monotonic()
-"""When the program was loaded, for `--timings`."""
+BEGAN = float(os.environ.get("IMPASTO_BEGAN") or time.monotonic())
+"""When the program was loaded, for `--timings`: by the process that this one has replaced, if it has."""
 
 __all__ = ["Recipe", "errors", "events", "images", "measures", "samples", "transfer"]
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from impasto import BEGAN
 from impasto.catalog import COMMANDS
 from impasto.errors import ImpastoError, InputError, Interrupted, LostError, near, shown
 
@@ -15,8 +16,8 @@ __all__ = ["main", "start"]
 _ALLOCATION = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
 """glibc keeps small pieces apart where tensors were cut to their alignment: then no gap closes again."""
 
-_REPLACED = "IMPASTO_REPLACED"
-"""Set in the process that has replaced the first one."""
+_REPLACED = "IMPASTO_BEGAN"
+"""Set in the process that has replaced the first one, to when that one was loaded."""
 
 
 def start() -> int:
@@ -32,7 +33,7 @@ def start() -> int:
         missing = [f"{name}={value}" for name, value in _ALLOCATION.items() if name not in given]
         if missing:
             tunables = ":".join([*filter(None, [given]), *missing])
-            settings = {**os.environ, "GLIBC_TUNABLES": tunables, _REPLACED: "1"}
+            settings = {**os.environ, "GLIBC_TUNABLES": tunables, _REPLACED: repr(BEGAN)}
             with contextlib.suppress(OSError):  # then without
                 os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], settings)
     return main()

@@ -9,13 +9,24 @@ import torch
 
 from impasto.errors import InputError
 
-__all__ = ["DTYPES", "choose_device", "choose_precision", "describe", "has_bfloat16", "processor"]
+__all__ = [
+    "DTYPES",
+    "choose_device",
+    "choose_precision",
+    "describe",
+    "has_bfloat16",
+    "processor",
+    "settle_vector_math",
+]
 
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
+
+VECTOR_MATH = (torch.acos, torch.cos, torch.exp, torch.sin, torch.sqrt)
+"""The functions of the package that torch has Intel's MKL compute, in chunks, one for each thread."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -75,6 +86,20 @@ def describe(device: torch.device) -> str:
     threads = torch.get_num_threads()
     with_threads = "" if device.type == "cuda" else f", {threads} thread{'s' * (threads != 1)}"
     return processor(device) + with_threads
+
+
+@functools.cache
+def settle_vector_math() -> None:
+    """Call the elementary functions once, on one number each, before any large picture needs them.
+
+    MKL chooses a function's kernel when it is first called. Where two threads ask at once, MKL 2024 may
+    give one of them a kernel of low accuracy for this one call: other bytes by the same plan, once in a
+    while (https://github.com/pytorch/pytorch/issues/188792).
+    """
+    for precision in (torch.float32, torch.float64):
+        number = torch.full((1,), 0.5, dtype=precision, device="cpu")
+        for function in VECTOR_MATH:
+            function(number)
 
 
 def _cpu_flags() -> set[str]:

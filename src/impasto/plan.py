@@ -340,8 +340,8 @@ class _Room(NamedTuple):
             self.snapshots,
         )
 
-    def is_ample(self, level: Level) -> bool:
-        """Say whether there is so much that nothing has to be counted."""
+    def is_ample(self, level: Level, times: int = 1) -> bool:
+        """Say whether there is ``times`` what is needed, by an estimate that is never too low."""
         sizes = [
             level.size,
             *self.inputs,
@@ -350,11 +350,11 @@ class _Room(NamedTuple):
         area = max(height * width for height, width in sizes)
         fixed, each = (self.masks.regions * plenty for plenty in _PLENTY_FOR_REGION)
         plenty = BASE + _PLENTY_FIXED + fixed + area * (_PLENTY + each + 24 * level.held)
-        return self.ranks == 1 and self.budget > plenty
+        return self.ranks == 1 and self.budget > times * plenty
 
     def may_keep(self, level: Level) -> bool:
         """Say whether memory of tensors that are gone may be kept: it may lie around in pieces."""
-        if self.is_ample(level):
+        if self.is_ample(level, _KEPT):
             return True
         return self.ranks == 1 and _KEPT * self.needed(level, level.cut) <= self.budget
 

@@ -1,5 +1,6 @@
 """A run before its first event: files checked and read, its name, its plan, what it goes on from."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -116,7 +117,11 @@ def planned(
         plan = _longer(plan, job)
         return transfer.plan_again(job.recipe, job.pictures, plan, team, snapshots), True
     plan = transfer.plan_for(job.recipe, job.pictures, team, snapshots)
-    return _as_before(plan, before) if before else plan, False
+    if before:
+        with contextlib.suppress(InputError):  # there is too little memory to do it as it was done
+            again = _as_before(plan, before)
+            plan = transfer.plan_again(job.recipe, job.pictures, again, team, snapshots)
+    return plan, False
 
 
 def _longer(plan: Plan, job: Job) -> Plan:

@@ -68,8 +68,12 @@ def replay(
     pairs = [(one.picture, other.picture), tuple(alphas)]
     apart = torch.cat([(a - b).abs() for a, b in pairs]).amax(0)
     now = resume.conditions(devices.choose_device(recipe.device))
-    changed = resume.differences(made.conditions, now)
-    return Replay(result, (apart > 0).float().mean().item(), apart.max().item(), changed)
+    changed = [resume.differences(made.conditions, now)]
+    anew = told(result.path)
+    if anew and anew.plan != made.plan:
+        changed.append("it was carried out by another plan")
+    conditions = "; ".join(filter(None, changed))
+    return Replay(result, (apart > 0).float().mean().item(), apart.max().item(), conditions)
 
 
 def is_made(recipe: Recipe, files: Files) -> bool:

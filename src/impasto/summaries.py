@@ -414,8 +414,8 @@ def _by_bf16() -> Iterator[None]:
         return
     with _SETTING:  # or what one thread has set were what another one finds, and leaves
         before = settings.fp32_precision
-        settings.fp32_precision = "bf16"
         try:
+            settings.fp32_precision = "bf16"
             yield
         finally:
             settings.fp32_precision = before

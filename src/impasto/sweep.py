@@ -524,7 +524,8 @@ def carry_out(
     events. Equal runs are carried out once. One that fails three times without having come further is
     told of, as is at once one whose input is wrong; the rest completes. Each goes on from its state,
     kept about ``every`` seconds. ``threads`` are those of each run: the same number gives the same
-    bytes, here and elsewhere; without it they are as many as the process has.
+    bytes, here and elsewhere; without it they are as many as the process has. An executor's threads may
+    wait for runs, but not compute them: torch's settings are a process'.
 
     Raises:
         InputError: a file cannot be read, or ``out`` cannot be written to; before any run.

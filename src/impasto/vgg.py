@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from impasto import onednn, tiles, winograd
+from impasto import devices, onednn, tiles, winograd
 from impasto.layers import LAYERS, deepest, stride
 from impasto.recipe import Recipe
 from impasto.tiles import Tile
@@ -80,6 +80,7 @@ class VGG19(nn.Module):
         ``by_winograd`` convolves by `winograd` wherever that pays: float32 on a CPU only.
         """
         super().__init__()
+        devices.settle_vector_math()  # here: what a run computes has a network first
         self.pool = POOLINGS[pooling]
         self.padding = padding
         self.precision = precision
@@ -195,7 +196,7 @@ class VGG19(nn.Module):
 
     @property
     def tensors(self) -> list[Tensor]:
-        """The weights, and what was made of them so far."""
+        """The weights, and what Winograd made of them so far; what oneDNN made tells no size."""
         return [*self.buffers(), *(kernel for _, kernel in self._prepared.values())]
 
     def workspace(self, height: int, width: int) -> int:
@@ -253,7 +254,7 @@ class _Layer(torch.autograd.Function):
     """Padding, convolution and ReLU; keeps where the features are positive, a byte for each.
 
     Weights get no gradient, so that of the input asks for nothing else. Features that are looked at are
-    kept by who looks at them; then they are kept here, too, and take no more.
+    kept by who looks at them; then they are kept here, too, and take no more. In bf16 all are kept.
     """
 
     @staticmethod
