@@ -261,15 +261,6 @@ def test_memory_is_kept_where_there_is_twice_what_is_needed_and_given_back_where
             assert plan.make(told, size, size).ample == ample
 
 
-def test_what_an_optimiser_makes_between_evaluations_is_counted() -> None:
-    recipe = Recipe(size=4096, precision="float32", device="cpu", levels=(1,))
-    size, cut = (4096, 4096), Cut((64, 64), 1, on_disk=True)
-    costs = Costs(recipe, torch.float32, False, looks(recipe, True, True))
-    found = costs.memory(size, 6, cut, [], [(64, 64)], last=True)
-    fixed = costs.fixed(costs.windows(size, cut))
-    assert found - fixed >= (6 + cost.BETWEEN) * costs.picture(size)
-
-
 def test_the_forecast_counts_regions() -> None:
     recipe = Recipe(size=128, iterations=4, precision="float32", device="cpu")
     size, found = (128, 128), []
@@ -289,6 +280,5 @@ def test_snapshots_are_in_the_plan(options: dict[str, Any]) -> None:
         for saved in (None, size)
     )
     pictures = (often - never) / costs.picture(size)
-    assert 0 <= pictures < FINISHING + 1
-    # To enlarge and write one takes less than an optimiser between evaluations.
-    assert (pictures > 0) == bool(options)
+    assert 0 < pictures < FINISHING + 1
+    assert (pictures > 2) == bool(options)

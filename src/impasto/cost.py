@@ -21,7 +21,7 @@ from impasto.recipe import Recipe
 from impasto.tiles import Cut
 from impasto.vgg import VGG19
 
-__all__ = ["BASE", "BETWEEN", "FINISHING", "NO_MASKS", "Costs", "Masks", "Windows"]
+__all__ = ["BASE", "FINISHING", "NO_MASKS", "Costs", "Masks", "Windows"]
 
 Size = tuple[int, int]
 Shape = tuple[int, int, int]
@@ -31,9 +31,6 @@ BASE = (330 if torch.version.cuda is None else 690) << 20
 
 FINISHING = 4
 """Pictures made, most in between, when one is finished: the photograph at its size, and changes."""
-
-BETWEEN = 4
-"""Pictures that an optimiser makes between evaluations, most, besides those that it holds."""
 
 _KEPT_SUMMARIES, _MOST_SUMMARIES = 3, 6
 """How often the summaries are held in float64: targets, derivatives; and with them what distances keep.
@@ -209,10 +206,9 @@ class Costs:
             aiming += self.picture(size)
         descending = (masks.remembered if last else read) + lasting + held * self.picture(size)
         descending += (ranks - 1) * self.picture(size) + ranks * kept * one.kept
-        evaluating = ranks * max(
+        descending += ranks * max(
             one.pull + _KEPT_SUMMARIES * one.sums, one.kept + _MOST_SUMMARIES * one.sums
         )
-        descending += max(evaluating, BETWEEN * self.picture(size))
         # At the end the last step and the best are there, at a snapshot all that the optimiser holds.
         finishing = masks.remembered + lasting + 2 * self.picture(size) + self._finishing(size, masks)
         if snapshots:
