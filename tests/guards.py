@@ -319,7 +319,7 @@ GUARDS = (
     Guard(
         "a process is replaced once",
         "__main__.py",
-        "if told and sys.executable and _REPLACED not in os.environ:",
+        "if told and sys.executable and REPLACED not in os.environ:",
         "if told and sys.executable:",
         "tests/test_cli.py -k manages_its_memory",
     ),

@@ -870,7 +870,7 @@ def test_a_command_goes_on_in_a_process_that_manages_its_memory_well(
     monkeypatch.setattr(sys, "argv", ["impasto", "transfer", "a.png"])
     monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "dev", "-m", "impasto", "transfer", "a.png"])
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mxfast=64")
-    monkeypatch.delenv(door._REPLACED, raising=False)
+    monkeypatch.delenv(door.REPLACED, raising=False)
     assert door.start() == 7
     tunables = "glibc.malloc.mxfast=64:glibc.malloc.tcache_count=0"  # what the user says stays
     words = [sys.executable, "-X", "dev", "-m", "impasto", "transfer", "a.png"]
@@ -878,7 +878,7 @@ def test_a_command_goes_on_in_a_process_that_manages_its_memory_well(
     assert settings["GLIBC_TUNABLES"] == tunables
     assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.mxfast=64"
     # Such a process is not replaced again, nor where the settings were lost on the way, for ever.
-    for name in ("GLIBC_TUNABLES", door._REPLACED):
+    for name in ("GLIBC_TUNABLES", door.REPLACED):
         with monkeypatch.context() as there:
             there.setenv(name, settings[name])
             assert door.start() == 7

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from impasto import errors, events, images, measures, samples, transfer
     from impasto.recipe import Recipe
 
-BEGAN = float(os.environ.get("IMPASTO_BEGAN") or time.monotonic())
+REPLACED = "IMPASTO_BEGAN"
+"""Set in a process that has replaced another one, to when that one had loaded the program."""
+
+BEGAN = float(os.environ.get(REPLACED) or time.monotonic())
 """When the program was loaded, for `--timings`: by the process that this one has replaced, if it has."""
 
 __all__ = ["Recipe", "errors", "events", "images", "measures", "samples", "transfer"]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from impasto import BEGAN
+from impasto import BEGAN, REPLACED
 from impasto.catalog import COMMANDS
 from impasto.errors import ImpastoError, InputError, Interrupted, LostError, near, shown
 
@@ -15,9 +15,6 @@ __all__ = ["main", "start"]
 
 _ALLOCATION = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
 """glibc keeps small pieces apart where tensors were cut to their alignment: then no gap closes again."""
-
-_REPLACED = "IMPASTO_BEGAN"
-"""Set in the process that has replaced the first one, to when that one was loaded."""
 
 
 def start() -> int:
@@ -29,11 +26,11 @@ def start() -> int:
     given = os.environ.get("GLIBC_TUNABLES", "")
     told = sys.platform == "linux" and sys.argv[1:2] and sys.argv[1] in COMMANDS
     # Once: a program with privileges never sees these settings, however often it is executed.
-    if told and sys.executable and _REPLACED not in os.environ:
+    if told and sys.executable and REPLACED not in os.environ:
         missing = [f"{name}={value}" for name, value in _ALLOCATION.items() if name not in given]
         if missing:
             tunables = ":".join([*filter(None, [given]), *missing])
-            settings = {**os.environ, "GLIBC_TUNABLES": tunables, _REPLACED: repr(BEGAN)}
+            settings = {**os.environ, "GLIBC_TUNABLES": tunables, REPLACED: repr(BEGAN)}
             with contextlib.suppress(OSError):  # then without
                 os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], settings)
     return main()
