@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-# As the command line does, before torch is loaded; for this process alone (`_OURS`).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+from impasto.__main__ import SETTINGS
+
+# As the command line does, before torch is loaded; for this process alone.
+os.environ.update({**SETTINGS, **os.environ})
 
 import torch
 from torch import Tensor
@@ -23,9 +24,6 @@ from impasto.plan import Plan
 from impasto.recipe import Recipe
 
 __all__ = ["Ended", "Pair", "machine", "pairs", "planned", "process", "program", "say", "table"]
-
-_OURS = {"OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "1"}
-"""What other programs run without; impasto sets it for itself."""
 
 _REPORT = (
     ("neckarfront-tuebingen", "starry-night"),
@@ -107,7 +105,8 @@ sys.exit(min(255, abs(os.waitstatus_to_exitcode(status))))
 
 def process(command: Sequence[str]) -> Ended:
     """Run a command to its end; end the benchmark in one line if it fails."""
-    given = {name: value for name, value in os.environ.items() if _OURS.get(name) != value}
+    # Other programs run without what impasto sets for itself.
+    given = {name: value for name, value in os.environ.items() if SETTINGS.get(name) != value}
     with tempfile.TemporaryDirectory() as name:
         took = Path(name, "took")
         starter = [sys.executable, "-ISc", _STARTER, str(took), *command]

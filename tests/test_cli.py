@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 import impasto.__main__ as door
-from impasto import child, images, provenance, resume
+from impasto import child, cli, images, provenance, resume
 from impasto.__main__ import main
 from impasto.catalog import COMMANDS, PRESETS
 from impasto.errors import InputError
@@ -851,6 +851,24 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert re.fullmatch(r"memory   about [\d.]+ [GM]iB of [\d.]+ [GM]iB allowed", memory)
     assert re.fullmatch(r"time     about \d+ s", time)
     assert listing(folder) == before
+
+
+def test_a_command_sets_what_torch_reads_unless_the_user_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in door.SETTINGS:
+        monkeypatch.setenv(name, "")  # so that it ends as it is now
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setattr(cli, "run", lambda *_: 0)
+    assert door.main(["runs"]) == 0
+    assert {name: os.environ[name] for name in door.SETTINGS} == {**door.SETTINGS, "GOMP_SPINCOUNT": "7"}
+
+
+@pytest.mark.parametrize("said", ["yesterday", ""])
+def test_a_time_that_is_none_is_passed_over(said: str) -> None:
+    program = "import time, impasto; print(time.monotonic() - impasto.BEGAN < 60)"
+    given = {**os.environ, door.REPLACED: said}
+    done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, check=True)
+    assert done.stdout == b"True\n"
 
 
 def test_a_command_goes_on_in_a_process_that_manages_its_memory_well(

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 REPLACED = "IMPASTO_BEGAN"
 """Set in a process that has replaced another one, to when that one had loaded the program."""
 
-BEGAN = float(os.environ.get(REPLACED) or time.monotonic())
+try:
+    BEGAN = float(os.environ[REPLACED])
+except (KeyError, ValueError):
+    BEGAN = time.monotonic()
 """When the program was loaded, for `--timings`: by the process that this one has replaced, if it has."""
 
 __all__ = ["Recipe", "errors", "events", "images", "measures", "samples", "transfer"]

@@ -11,10 +11,17 @@ from impasto import BEGAN, REPLACED
 from impasto.catalog import COMMANDS
 from impasto.errors import ImpastoError, InputError, Interrupted, LostError, near, shown
 
-__all__ = ["main", "start"]
+__all__ = ["SETTINGS", "main", "start"]
 
 _ALLOCATION = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
 """glibc keeps small pieces apart where tensors were cut to their alignment: then no gap closes again."""
+
+SETTINGS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000", "THP_MEM_ALLOC_ENABLE": "1"}
+"""What is read once, when torch is loaded, unless the user has set it.
+
+An idle thread of OpenMP's is to spin for a moment, for to wake it takes longer than many an operation;
+but not for long, as it does by itself, for NNPACK's threads take turns with it. Large tensors are to lie
+in large pages: less to clear and to look up."""
 
 
 def start() -> int:
@@ -102,11 +109,7 @@ def _dispatch(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         known = ", ".join(COMMANDS)
         raise InputError(f"unknown command {words[0]!r}; there are {known}{near(words[0], COMMANDS)}")
-    # NNPACK's threads take turns with OpenMP's, which by default spin for a while when they are idle.
-    # Read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Large tensors in large pages: less to clear and to look up.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    os.environ.update({**SETTINGS, **os.environ})
     from impasto.cli import run
 
     return run(words[0], words[1:])
