@@ -40,6 +40,7 @@ def make(side: int, memory: str, **fields: object) -> tuple[Plan, int]:
             [(side, side)] * 2,
             [level.size],
             level is made.levels[-1],
+            making=level.making,
         )
         for level in made.levels
     )

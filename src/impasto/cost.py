@@ -173,10 +173,12 @@ class Costs:
         ranks: int = 1,
         masks: Masks = NO_MASKS,
         snapshots: Size | None = None,
+        making: int = 0,
     ) -> int:
         """Return the most bytes that all processes of a run hold on a level.
 
-        ``held`` are the optimiser's tensors of a picture's size, ``styles`` as large as on this level,
+        ``held`` are the optimiser's tensors of a picture's size, ``making`` those that it makes besides
+        while no window is looked at, ``styles`` as large as on this level,
         ``inputs`` the pictures and the ``masks`` as they were read, kept until the ``last`` level
         has its targets; what the finished picture needs of them, until the end. ``snapshots`` of steps
         are finished like the result, at this size.
@@ -205,10 +207,9 @@ class Costs:
         if self.recipe.color_method == "luminance":  # seen in grey, remembered in colour
             aiming += self.picture(size)
         descending = (masks.remembered if last else read) + lasting + held * self.picture(size)
-        descending += (ranks - 1) * self.picture(size) + ranks * kept * one.kept
-        descending += ranks * max(
-            one.pull + _KEPT_SUMMARIES * one.sums, one.kept + _MOST_SUMMARIES * one.sums
-        )
+        descending += (ranks - 1) * self.picture(size)
+        window = max(one.pull + _KEPT_SUMMARIES * one.sums, one.kept + _MOST_SUMMARIES * one.sums)
+        descending += max(ranks * (kept * one.kept + window), making * self.picture(size))
         # At the end the last step and the best are there, at a snapshot all that the optimiser holds.
         finishing = masks.remembered + lasting + 2 * self.picture(size) + self._finishing(size, masks)
         if snapshots:

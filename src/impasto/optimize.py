@@ -471,6 +471,8 @@ class Method(NamedTuple):
     make: Callable[[Recipe, Tensor, Evaluate], Optimizer]
     held: int
     """Tensors of a picture's size while it waits for an evaluation, gradient and best picture too."""
+    making: int
+    """As many more for a moment, between two evaluations."""
     per_pair: int = 0
     """As many more for each pair of steps that L-BFGS remembers."""
     refine: str = ""
@@ -493,14 +495,14 @@ def _sgd(hot: bool = False) -> Callable[..., Optimizer]:
 
 
 OPTIMIZERS: dict[str, Method] = {
-    "lbfgs": Method("L-BFGS", LBFGS, 23, 2),
-    "adam": Method("Adam", _adam(torch.optim.Adam), 6),
-    "amsgrad": Method("AMSGrad", _adam(torch.optim.Adam, amsgrad=True), 7),
-    "nadam": Method("NAdam", _adam(torch.optim.NAdam), 6),
-    "adamax": Method("AdaMax", _adam(torch.optim.Adamax), 6),
-    "sgd": Method("gradient descent with momentum", _sgd(), 5),
-    "langevin": Method("Langevin dynamics", _sgd(hot=True), 5, refine="sgd"),
-    "multistart": Method("L-BFGS from several starts", Multistart, 30, 4, refine="lbfgs"),
+    "lbfgs": Method("L-BFGS", LBFGS, 23, 4, 2),
+    "adam": Method("Adam", _adam(torch.optim.Adam), 6, 1),
+    "amsgrad": Method("AMSGrad", _adam(torch.optim.Adam, amsgrad=True), 7, 1),
+    "nadam": Method("NAdam", _adam(torch.optim.NAdam), 6, 2),
+    "adamax": Method("AdaMax", _adam(torch.optim.Adamax), 6, 1),
+    "sgd": Method("gradient descent with momentum", _sgd(), 5, 2),
+    "langevin": Method("Langevin dynamics", _sgd(hot=True), 5, 2, refine="sgd"),
+    "multistart": Method("L-BFGS from several starts", Multistart, 30, 4, 4, refine="lbfgs"),
 }
 
 

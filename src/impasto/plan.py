@@ -70,6 +70,11 @@ class Level:
             found += preconditioner.pictures_held(*self.size) - 1
         return found
 
+    @property
+    def making(self) -> int:
+        """How many more such tensors are made for a moment, between two evaluations."""
+        return OPTIMIZERS[self.optimizer].making
+
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe as it is carried out on this level."""
         fields = {"optimizer": self.optimizer, "history": self.history}
@@ -338,6 +343,7 @@ class _Room(NamedTuple):
             self.ranks,
             self.masks,
             self.snapshots,
+            level.making,
         )
 
     def is_ample(self, level: Level, times: int = 1) -> bool:
