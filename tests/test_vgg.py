@@ -12,7 +12,7 @@ from torch import Tensor
 
 import impasto
 import reference
-from impasto import devices
+from impasto import devices, tiles
 from impasto.layers import LAYERS, stride
 from impasto.vgg import PADDINGS, POOLINGS, VGG19, l2_pool
 from impasto.weights import CAFFE, TORCHVISION, Preprocessing, Weights
@@ -200,6 +200,35 @@ def test_average_pooling_has_torchs_gradient_in_the_layout_of_the_features(
             (found,) = torch.autograd.grad(POOLINGS["average"](at), at, given)
             assert torch.equal(found, expected)
         assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ("block2_conv1",),
+        ("block1_conv1", "block2_conv2", "block3_conv1"),
+        ("block1_conv2", "block2_conv1"),
+    ],
+)
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@every_padding
+def test_pooling_and_relu_go_back_together_as_one_after_the_other(
+    tiny_weights: Weights, padding: str, tile: tuple[int, int] | None, wanted: tuple[str, ...]
+) -> None:
+    picture = random_picture(35, 38).float()
+    network = VGG19(tiny_weights, "average", padding, torch.bfloat16)
+    cut = tiles.cut((35, 38), wanted, None if padding == "circular" else tile, padding)[-1]
+    gradients = []
+    for joint in (True, False):
+        assert network._is_joint
+        with pytest.MonkeyPatch.context() as there:
+            there.setattr(network, "_is_joint", joint)
+            window = tiles.gather(picture, cut).requires_grad_()
+            seen = network(window, wanted, cut)
+        total = sum((features.float() ** 2).sum() for features in seen.values())
+        gradients += torch.autograd.grad(total, window)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*gradients)
 
 
 def test_l2_pooling_lies_between_average_and_maximum() -> None:

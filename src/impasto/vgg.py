@@ -24,7 +24,7 @@ __all__ = ["PADDINGS", "POOLINGS", "VGG19", "l2_pool"]
 
 def average_pool(features: Tensor) -> Tensor:
     """Return the mean of every 2x2 cells: the report's pooling."""
-    return _AveragePool.apply(features)  # type: ignore[no-any-return, no-untyped-call]
+    return _AveragePool.apply(features, False)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def max_pool(features: Tensor) -> Tensor:
@@ -90,6 +90,7 @@ class VGG19(nn.Module):
         self.by_onednn = self.device.type in ("cpu", "meta") and not by_winograd
         self.by_onednn = self.by_onednn and onednn.available(precision)
         self.layout = torch.contiguous_format if by_winograd else torch.channels_last
+        self._is_joint = pooling == "average" and precision.itemsize < 4
         # Kernels as the last picture's size took them; or as oneDNN takes them, forward and back.
         self._prepared: dict[str, tuple[int, Tensor]] = {}
         self._laid_out: dict[str, onednn.LaidOut] = {}
@@ -138,12 +139,15 @@ class VGG19(nn.Module):
             down, across = tile.steps[name]
             border = tile.border(name)
             way = self._way(name, x.shape[2] + border[2] + border[3], x.shape[3] + border[0] + border[1])
-            x = _Layer.apply(x, way, border, self.padding, name in wanted)  # type: ignore[no-untyped-call]
+            is_last = bool(after_it) and LAYERS[after_it].block > LAYERS[name].block  # of its block
+            # Where pooling alone sees the features, the ReLU goes back with it: one pass, not two.
+            joint = is_last and self._is_joint and name not in wanted
+            x = _Layer.apply(x, way, border, self.padding, name in wanted, joint)  # type: ignore[no-untyped-call]
             if name in wanted:
                 yield name, _part(x, down.own, across.own).squeeze(0)
             x = _part(x, down.onward, across.onward)
-            if after_it and LAYERS[after_it].block > LAYERS[name].block:
-                x = self.pool(x)
+            if is_last:
+                x = _AveragePool.apply(x, True) if joint else self.pool(x)  # type: ignore[no-untyped-call]
 
     def _way(self, name: str, height: int, width: int) -> "_Way":
         """Return how a layer convolves what is so large, its border included."""
@@ -255,32 +259,39 @@ class _Layer(torch.autograd.Function):
 
     Weights get no gradient, so that of the input asks for nothing else. Features that are looked at are
     kept by who looks at them; then they are kept here, too, and take no more. In bf16 all are kept.
+    ``joint``, a pooling does the ReLU's way back, and keeps what that takes.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, way: _Way, border: Border, padding: str, looked_at: bool) -> Tensor:  # noqa: ANN401
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        way: _Way,
+        border: Border,
+        padding: str,
+        looked_at: bool,
+        joint: bool,
+    ) -> Tensor:
         y = way.forward(_pad(x, border, padding))
-        # Half as large, they are kept: torch is slow with bytes beside bf16.
-        ctx.save_for_backward(y if looked_at or y.element_size() < 4 else y > 0)
-        ctx.way, ctx.border, ctx.padding, ctx.looked_at = way, border, padding, looked_at
+        if not joint:
+            # Half as large, they are kept: torch is slow with bytes beside bf16.
+            ctx.save_for_backward(y if looked_at or y.element_size() < 4 else y > 0)
+        ctx.way, ctx.border, ctx.padding = way, border, padding
+        ctx.looked_at, ctx.joint = looked_at, joint
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: ANN401
-        (y,) = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # noqa: ANN401
         left, right, top, bottom = ctx.border
-        # Features that nobody looks at go one way, and their gradient is nobody else's.
-        into = None if ctx.looked_at or not _is_dense(gradient) else gradient
-        if y.dtype == torch.bool:
+        if not ctx.joint:
+            (y,) = ctx.saved_tensors
+            # Features that nobody looks at go one way, and their gradient is nobody else's.
+            into = None if ctx.looked_at or not _is_dense(gradient) else gradient
             gradient = _where(y, gradient, into)
-        elif into is None:
-            gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
-        else:
-            gradient = torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=into)
-        del into
+            del into
         gradient = _folded(ctx.way.backward(gradient), 2, top, bottom, ctx.padding)
-        return _folded(gradient, 3, left, right, ctx.padding), None, None, None, None
+        return _folded(gradient, 3, left, right, ctx.padding), None, None, None, None, None
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -288,7 +299,11 @@ def _is_dense(x: Tensor) -> bool:
 
 
 def _where(positive: Tensor, gradient: Tensor, into: Tensor | None) -> Tensor:
-    """Return the gradient where features are positive, else zero."""
+    """Return the gradient where features, or the bytes that say so, are positive, else zero."""
+    if positive.dtype != torch.bool:
+        if into is None:
+            return torch.ops.aten.threshold_backward(gradient, positive, 0)  # type: ignore[no-any-return]
+        return torch.ops.aten.threshold_backward.grad_input(gradient, positive, 0, grad_input=into)  # type: ignore[no-any-return]
     if gradient.device.type != "cpu":
         return gradient * positive
     found = torch.empty_like(gradient) if into is None else into
@@ -300,40 +315,52 @@ def _where(positive: Tensor, gradient: Tensor, into: Tensor | None) -> Tensor:
 
 
 class _AveragePool(torch.autograd.Function):
-    """Keeps nothing: torch keeps the features, of which the gradient needs the shape."""
+    """Keeps nothing, where torch keeps the features: the gradient needs their shape alone.
+
+    ``joint`` with the ReLU before it, it keeps them.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.shape = x.shape
-        ctx.channels_last = _channels_last(x)
+    def forward(ctx: Any, x: Tensor, joint: bool) -> Tensor:  # noqa: ANN401
+        if joint:
+            ctx.save_for_backward(x)
+        ctx.shape, ctx.channels_last, ctx.joint = x.shape, _channels_last(x), joint
         return functional.avg_pool2d(x, 2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        if ctx.joint:
+            return _spread(gradient, ctx.shape, *ctx.saved_tensors), None
         if ctx.channels_last:  # of which torch would make what is not, and slowly
-            return _spread(gradient, ctx.shape)
+            return _spread(gradient, ctx.shape), None
         like = gradient.new_empty(1).expand(ctx.shape)
         backward = torch.ops.aten.avg_pool2d_backward
-        return backward(gradient, like, [2, 2], [2, 2], [0, 0], False, True, None)  # type: ignore[no-any-return]
+        return backward(gradient, like, [2, 2], [2, 2], [0, 0], False, True, None), None
 
 
 def _channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
-def _spread(gradient: Tensor, shape: torch.Size) -> Tensor:
-    """Return a quarter of the gradient in every cell of 2x2, channels last; zero in cells left over."""
-    _, channels, height, width = shape
-    found = gradient.new_empty(1, height, width, channels)
+def _spread(gradient: Tensor, shape: torch.Size, features: Tensor | None = None) -> Tensor:
+    """Return a quarter of the gradient in every cell of 2x2, channels last; zero in cells left over.
+
+    With ``features``, zero also where these are not positive.
+    """
+    layout = torch.channels_last
+    found = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout)
     down, across = gradient.shape[2:]
-    found[:, 2 * down :] = 0
-    found[:, :, 2 * across :] = 0
-    whole = found[:, : 2 * down, : 2 * across]
-    quarter = gradient.permute(0, 2, 3, 1)
+    found[:, :, 2 * down :] = 0
+    found[:, :, :, 2 * across :] = 0
+    quarter = gradient / 4
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        torch.mul(quarter, 0.25, out=whole[:, row::2, column::2])
-    return found.permute(0, 3, 1, 2)
+        cells = ..., slice(row, 2 * down, 2), slice(column, 2 * across, 2)
+        if features is None:
+            found[cells] = quarter
+        else:
+            _where(features[cells], quarter, found[cells])
+    return found
 
 
 def _folded(gradient: Tensor, dim: int, before: int, after: int, padding: str) -> Tensor:
