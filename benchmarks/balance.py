@@ -17,10 +17,13 @@ import time
 from pathlib import Path
 from statistics import median
 
+from common import machine, table
+
+# torch reads what `common` sets
+# isort: split
 import torch
 from torch import Tensor
 
-from common import machine, table
 from impasto import images, measures, memory, plan, samples, transfer, weights
 from impasto.catalog import STYLE_LOSSES
 from impasto.objective import Objective

@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from impasto.__main__ import SETTINGS
+from impasto.__main__ import SETTINGS, settings
 
 # As the command line does, before torch is loaded; for this process alone.
-os.environ.update({**SETTINGS, **os.environ})
+os.environ.update(settings())
 
 import torch
 from torch import Tensor

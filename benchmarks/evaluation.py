@@ -18,9 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from common import Pair, machine, pairs, planned, table
+
+# torch reads what `common` sets
+# isort: split
 import torch
 
-from common import Pair, machine, pairs, planned, table
 from impasto import devices, memory, schedule, weights
 from impasto.layers import LAYERS, deepest
 from impasto.objective import Objective

@@ -10,10 +10,13 @@ import argparse
 from collections import deque
 from pathlib import Path
 
+from common import machine, table
+
+# torch reads what `common` sets
+# isort: split
 from torch import Tensor
 
 from balance import pairs
-from common import machine, table
 from impasto import images, measures, transfer
 from impasto.catalog import OPTIMIZERS
 from impasto.events import Finished

@@ -25,10 +25,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from common import machine, process, program, table
+
+# torch reads what `common` sets
+# isort: split
 import torch
 from torch import Tensor
 
-from common import machine, process, program, table
 from impasto import images, memory, parallel, plan, samples, schedule, weights
 from impasto.cost import Costs
 from impasto.objective import Objective, looks
@@ -164,7 +167,7 @@ def huge(side: int = 10_000, budget: int = 8 << 30) -> None:
     # No optimiser, but the picture and its gradient; content and style are kept.
     size = (side, side)
     cuts = (Cut((tile, tile), 1, on_disk=True) for tile in range(4096, 0, -256))
-    cut = next(cut for cut in cuts if costs.memory(size, 4, cut, [], [size], last=True) <= budget)
+    cut = next(cut for cut in cuts if costs.memory(size, 4, 0, cut, [], [size], last=True) <= budget)
     print(replace(made.levels[0], cut=cut).describe(), flush=True)
     memory.keep(ample=False)
     seconds, _ = evaluate(recipe, made, cut)

@@ -84,8 +84,8 @@ def test_an_optimiser_holds_the_pictures_that_the_plan_reckons_with(
     assert found >= 0.75 * pictures_held(optimizer, history)
     most = pictures_held(optimizer, history) + OPTIMIZERS[optimizer].making
     found = max(*between, count.peak) / PICTURE
-    assert found <= most + 0.5
-    assert found >= 0.75 * most
+    # With few pairs to remember, there is nothing to hide an error behind.
+    assert most - (1.5 if history == 1 else most / 4) <= found <= most + 0.5
 
 
 def test_what_is_free_is_a_coarse_step() -> None:

@@ -36,11 +36,11 @@ def make(side: int, memory: str, **fields: object) -> tuple[Plan, int]:
         costs.memory(
             level.size,
             level.held,
+            level.making,
             level.cut,
             [(side, side)] * 2,
             [level.size],
             level is made.levels[-1],
-            making=level.making,
         )
         for level in made.levels
     )
@@ -196,8 +196,9 @@ def needed(recipe: Recipe, made: Plan, masks: Masks, cut: Cut = WHOLE) -> int:
     level = made.levels[-1]
     wanted = looks(recipe, content=True, style=True)
     costs = Costs(recipe, made.precision, made.by_winograd, wanted, masks.regions)
+    inputs, styles = [level.size] * 2, [level.size]
     return costs.memory(
-        level.size, level.held, cut, [level.size] * 2, [level.size], last=True, masks=masks
+        level.size, level.held, level.making, cut, inputs, styles, last=True, masks=masks
     )
 
 
@@ -262,6 +263,22 @@ def test_memory_is_kept_where_there_is_twice_what_is_needed_and_given_back_where
             assert plan.make(told, size, size).ample == ample
 
 
+def test_what_an_optimiser_makes_between_evaluations_is_counted() -> None:
+    recipe = Recipe(size=4096, precision="float32", device="cpu", levels=(1,))
+    size, cut = (4096, 4096), Cut((64, 64), 1, on_disk=True)
+    costs = Costs(recipe, torch.float32, False, looks(recipe, True, True))
+    found = costs.memory(size, 6, 4, cut, [], [(64, 64)], last=True)
+    fixed = costs.fixed(costs.windows(size, cut))
+    assert found - fixed >= (6 + 4) * costs.picture(size)
+    # Adam and NAdam hold as much, and NAdam makes one picture more.
+    plans = (
+        Plan((Level(size, 9, name, 1, cut),), torch.device("cpu"), torch.float32, False)
+        for name in ("adam", "nadam")
+    )
+    adam, nadam = (plan.forecast(recipe, one, size, (64, 64)).memory for one in plans)
+    assert nadam - adam == costs.picture(size)
+
+
 def test_the_forecast_counts_regions() -> None:
     recipe = Recipe(size=128, iterations=4, precision="float32", device="cpu")
     size, found = (128, 128), []
@@ -277,7 +294,7 @@ def test_snapshots_are_in_the_plan(options: dict[str, Any]) -> None:
     size, cut = (4096, 4096), Cut((256, 256), 1, on_disk=True)
     costs = Costs(recipe, torch.float32, False, looks(recipe, True, True))
     never, often = (
-        costs.memory(size, 6, cut, [size] * 2, [size], last=True, snapshots=saved)
+        costs.memory(size, 6, 1, cut, [size] * 2, [size], last=True, snapshots=saved)
         for saved in (None, size)
     )
     pictures = (often - never) / costs.picture(size)

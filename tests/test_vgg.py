@@ -217,18 +217,21 @@ def test_pooling_and_relu_go_back_together_as_one_after_the_other(
 ) -> None:
     picture = random_picture(35, 38).float()
     network = VGG19(tiny_weights, "average", padding, torch.bfloat16)
-    cut = tiles.cut((35, 38), wanted, None if padding == "circular" else tile, padding)[-1]
-    gradients = []
-    for joint in (True, False):
-        assert network._is_joint
-        with pytest.MonkeyPatch.context() as there:
-            there.setattr(network, "_is_joint", joint)
-            window = tiles.gather(picture, cut).requires_grad_()
-            seen = network(window, wanted, cut)
-        total = sum((features.float() ** 2).sum() for features in seen.values())
-        gradients += torch.autograd.grad(total, window)
-    assert gradients[0].abs().max() > 0
-    assert torch.equal(*gradients)
+    assert network._may_join
+    # Made for a layer more, a tile goes on with less than it has of that one.
+    made_for = (*wanted, "block1_conv2")
+    pieces = tiles.cut((35, 38), made_for, None if padding == "circular" else tile, padding)
+    for piece in (pieces[0], pieces[-1]):
+        gradients = []
+        for joint in (True, False):
+            with pytest.MonkeyPatch.context() as there:
+                there.setattr(network, "_may_join", joint)
+                window = tiles.gather(picture, piece).requires_grad_()
+                seen = network(window, wanted, piece)
+            total = sum((features.float() ** 2).sum() for features in seen.values())
+            gradients += torch.autograd.grad(total, window)
+        assert gradients[0].abs().max() > 0
+        assert torch.equal(*gradients)
 
 
 def test_l2_pooling_lies_between_average_and_maximum() -> None:

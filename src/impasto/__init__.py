@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 REPLACED = "IMPASTO_BEGAN"
 """Set in a process that has replaced another one, to when that one had loaded the program."""
 
-try:
-    BEGAN = float(os.environ[REPLACED])
-except (KeyError, ValueError):
-    BEGAN = time.monotonic()
+
+def _began() -> float:
+    now = time.monotonic()
+    try:
+        before = float(os.environ[REPLACED])
+    except (KeyError, ValueError):
+        return now
+    return before if 0 <= before <= now else now
+
+
+BEGAN = _began()
 """When the program was loaded, for `--timings`: by the process that this one has replaced, if it has."""
 
 __all__ = ["Recipe", "errors", "events", "images", "measures", "samples", "transfer"]

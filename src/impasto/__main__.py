@@ -11,17 +11,17 @@ from impasto import BEGAN, REPLACED
 from impasto.catalog import COMMANDS
 from impasto.errors import ImpastoError, InputError, Interrupted, LostError, near, shown
 
-__all__ = ["SETTINGS", "main", "start"]
+__all__ = ["SETTINGS", "main", "settings", "start"]
 
 _ALLOCATION = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
 """glibc keeps small pieces apart where tensors were cut to their alignment: then no gap closes again."""
 
-SETTINGS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000", "THP_MEM_ALLOC_ENABLE": "1"}
-"""What is read once, when torch is loaded, unless the user has set it.
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
+"""An idle thread of OpenMP's is to spin for a moment: to wake it takes longer than many an operation.
+Not for long, as it would by itself: NNPACK's threads take turns with it."""
 
-An idle thread of OpenMP's is to spin for a moment, for to wake it takes longer than many an operation;
-but not for long, as it does by itself, for NNPACK's threads take turns with it. Large tensors are to lie
-in large pages: less to clear and to look up."""
+SETTINGS = {**_WAITING, "THP_MEM_ALLOC_ENABLE": "1"}
+"""Large tensors are to lie in large pages: less to clear and to look up."""
 
 
 def start() -> int:
@@ -77,6 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 70
 
 
+def settings() -> dict[str, str]:
+    """Return what is to be set before torch is loaded, which reads it once; the user's word goes."""
+    said = {"THP_MEM_ALLOC_ENABLE"} & set(os.environ)
+    if not set(_WAITING).isdisjoint(os.environ):  # either alone says how to wait
+        said |= set(_WAITING)
+    return {name: value for name, value in SETTINGS.items() if name not in said}
+
+
 @contextlib.contextmanager
 def _heard_sigterm() -> Iterator[None]:
     """Take SIGTERM as Ctrl-C is taken, where a run does not hear it itself."""
@@ -109,7 +117,7 @@ def _dispatch(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         known = ", ".join(COMMANDS)
         raise InputError(f"unknown command {words[0]!r}; there are {known}{near(words[0], COMMANDS)}")
-    os.environ.update({**SETTINGS, **os.environ})
+    os.environ.update(settings())
     from impasto.cli import run
 
     return run(words[0], words[1:])

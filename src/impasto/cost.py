@@ -166,6 +166,7 @@ class Costs:
         self,
         size: Size,
         held: int,
+        making: int,
         cut: Cut,
         inputs: Sequence[Size],
         styles: Sequence[Size],
@@ -173,7 +174,6 @@ class Costs:
         ranks: int = 1,
         masks: Masks = NO_MASKS,
         snapshots: Size | None = None,
-        making: int = 0,
     ) -> int:
         """Return the most bytes that all processes of a run hold on a level.
 
@@ -207,8 +207,8 @@ class Costs:
         if self.recipe.color_method == "luminance":  # seen in grey, remembered in colour
             aiming += self.picture(size)
         descending = (masks.remembered if last else read) + lasting + held * self.picture(size)
-        descending += (ranks - 1) * self.picture(size)
-        window = max(one.pull + _KEPT_SUMMARIES * one.sums, one.kept + _MOST_SUMMARIES * one.sums)
+        descending += (ranks - 1) * self.picture(size) + ranks * _KEPT_SUMMARIES * one.sums
+        window = max(one.pull, one.kept + (_MOST_SUMMARIES - _KEPT_SUMMARIES) * one.sums)
         descending += max(ranks * (kept * one.kept + window), making * self.picture(size))
         # At the end the last step and the best are there, at a snapshot all that the optimiser holds.
         finishing = masks.remembered + lasting + 2 * self.picture(size) + self._finishing(size, masks)

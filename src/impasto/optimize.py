@@ -495,14 +495,16 @@ def _sgd(hot: bool = False) -> Callable[..., Optimizer]:
 
 
 OPTIMIZERS: dict[str, Method] = {
-    "lbfgs": Method("L-BFGS", LBFGS, 23, 4, 2),
-    "adam": Method("Adam", _adam(torch.optim.Adam), 6, 1),
-    "amsgrad": Method("AMSGrad", _adam(torch.optim.Adam, amsgrad=True), 7, 1),
-    "nadam": Method("NAdam", _adam(torch.optim.NAdam), 6, 2),
-    "adamax": Method("AdaMax", _adam(torch.optim.Adamax), 6, 1),
-    "sgd": Method("gradient descent with momentum", _sgd(), 5, 2),
-    "langevin": Method("Langevin dynamics", _sgd(hot=True), 5, 2, refine="sgd"),
-    "multistart": Method("L-BFGS from several starts", Multistart, 30, 4, 4, refine="lbfgs"),
+    "lbfgs": Method("L-BFGS", LBFGS, 23, making=4, per_pair=2),
+    "adam": Method("Adam", _adam(torch.optim.Adam), 6, making=1),
+    "amsgrad": Method("AMSGrad", _adam(torch.optim.Adam, amsgrad=True), 7, making=1),
+    "nadam": Method("NAdam", _adam(torch.optim.NAdam), 6, making=2),
+    "adamax": Method("AdaMax", _adam(torch.optim.Adamax), 6, making=1),
+    "sgd": Method("gradient descent with momentum", _sgd(), 5, making=2),
+    "langevin": Method("Langevin dynamics", _sgd(hot=True), 5, making=2, refine="sgd"),
+    "multistart": Method(
+        "L-BFGS from several starts", Multistart, 30, making=4, per_pair=4, refine="lbfgs"
+    ),
 }
 
 

@@ -336,6 +336,7 @@ class _Room(NamedTuple):
         return self.costs.memory(
             level.size,
             level.held,
+            level.making,
             cut,
             self.inputs,
             styles,
@@ -343,7 +344,6 @@ class _Room(NamedTuple):
             self.ranks,
             self.masks,
             self.snapshots,
-            level.making,
         )
 
     def is_ample(self, level: Level, times: int = 1) -> bool:

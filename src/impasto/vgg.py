@@ -90,7 +90,9 @@ class VGG19(nn.Module):
         self.by_onednn = self.device.type in ("cpu", "meta") and not by_winograd
         self.by_onednn = self.by_onednn and onednn.available(precision)
         self.layout = torch.contiguous_format if by_winograd else torch.channels_last
-        self._is_joint = pooling == "average" and precision.itemsize < 4
+        # In float32 no features are kept that nobody looks at; elsewhere than here it was not measured.
+        self._may_join = pooling == "average" and precision.itemsize < 4
+        self._may_join = self._may_join and self.device.type in ("cpu", "meta")
         # Kernels as the last picture's size took them; or as oneDNN takes them, forward and back.
         self._prepared: dict[str, tuple[int, Tensor]] = {}
         self._laid_out: dict[str, onednn.LaidOut] = {}
@@ -141,7 +143,7 @@ class VGG19(nn.Module):
             way = self._way(name, x.shape[2] + border[2] + border[3], x.shape[3] + border[0] + border[1])
             is_last = bool(after_it) and LAYERS[after_it].block > LAYERS[name].block  # of its block
             # Where pooling alone sees the features, the ReLU goes back with it: one pass, not two.
-            joint = is_last and self._is_joint and name not in wanted
+            joint = is_last and self._may_join and name not in wanted
             x = _Layer.apply(x, way, border, self.padding, name in wanted, joint)  # type: ignore[no-untyped-call]
             if name in wanted:
                 yield name, _part(x, down.own, across.own).squeeze(0)
@@ -288,7 +290,8 @@ class _Layer(torch.autograd.Function):
             (y,) = ctx.saved_tensors
             # Features that nobody looks at go one way, and their gradient is nobody else's.
             into = None if ctx.looked_at or not _is_dense(gradient) else gradient
-            gradient = _where(y, gradient, into)
+            masked = _where if y.dtype == torch.bool else _thresholded
+            gradient = masked(y, gradient, into)
             del into
         gradient = _folded(ctx.way.backward(gradient), 2, top, bottom, ctx.padding)
         return _folded(gradient, 3, left, right, ctx.padding), None, None, None, None, None
@@ -299,11 +302,7 @@ def _is_dense(x: Tensor) -> bool:
 
 
 def _where(positive: Tensor, gradient: Tensor, into: Tensor | None) -> Tensor:
-    """Return the gradient where features, or the bytes that say so, are positive, else zero."""
-    if positive.dtype != torch.bool:
-        if into is None:
-            return torch.ops.aten.threshold_backward(gradient, positive, 0)  # type: ignore[no-any-return]
-        return torch.ops.aten.threshold_backward.grad_input(gradient, positive, 0, grad_input=into)  # type: ignore[no-any-return]
+    """Return the gradient where a byte says that features are positive, else zero."""
     if gradient.device.type != "cpu":
         return gradient * positive
     found = torch.empty_like(gradient) if into is None else into
@@ -312,6 +311,14 @@ def _where(positive: Tensor, gradient: Tensor, into: Tensor | None) -> Tensor:
     for part, one, other in zip(*pieces, strict=True):
         torch.mul(one, other, out=part)
     return found
+
+
+def _thresholded(features: Tensor, gradient: Tensor, into: Tensor | None) -> Tensor:
+    """Return the gradient where features are positive, else zero."""
+    if into is None:
+        return torch.ops.aten.threshold_backward(gradient, features, 0)  # type: ignore[no-any-return]
+    threshold = torch.ops.aten.threshold_backward.grad_input
+    return threshold(gradient, features, 0, grad_input=into)  # type: ignore[no-any-return]
 
 
 class _AveragePool(torch.autograd.Function):
@@ -324,7 +331,7 @@ class _AveragePool(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, joint: bool) -> Tensor:  # noqa: ANN401
         if joint:
             ctx.save_for_backward(x)
-        ctx.shape, ctx.channels_last, ctx.joint = x.shape, _channels_last(x), joint
+        ctx.shape, ctx.joint, ctx.channels_last = x.shape, joint, _channels_last(x)
         return functional.avg_pool2d(x, 2)
 
     @staticmethod
@@ -353,13 +360,13 @@ def _spread(gradient: Tensor, shape: torch.Size, features: Tensor | None = None)
     down, across = gradient.shape[2:]
     found[:, :, 2 * down :] = 0
     found[:, :, :, 2 * across :] = 0
-    quarter = gradient / 4
+    quarter = gradient if features is None else gradient / 4
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
         cells = ..., slice(row, 2 * down, 2), slice(column, 2 * across, 2)
         if features is None:
-            found[cells] = quarter
+            torch.mul(quarter, 0.25, out=found[cells])
         else:
-            _where(features[cells], quarter, found[cells])
+            _thresholded(features[cells], quarter, found[cells])
     return found
 
 
