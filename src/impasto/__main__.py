@@ -16,7 +16,7 @@ __all__ = ["SETTINGS", "main", "settings", "start"]
 _ALLOCATION = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
 """glibc keeps small pieces apart where tensors were cut to their alignment: then no gap closes again."""
 
-_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
 """An idle thread of OpenMP's is to spin for a moment: to wake it takes longer than many an operation.
 Not for long, as it would by itself: NNPACK's threads take turns with it."""
 
